@@ -1,0 +1,225 @@
+"""The records that the stages hand to one another, and their JSONL files.
+
+A record is frozen and holds no tensors. Its file has one JSON object a line, UTF-8, with the
+field names of the class; fields we do not know are kept and written back.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from accord.errors import InputError
+
+Split = Literal["train", "dev", "test"]
+Id = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, unknown fields kept, numeric ids read as strings."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
+
+
+class Question(Record):
+    """One question of the data set, with its reference answer where there is one."""
+
+    id: Id
+    query: Text
+    answer: str | None = None
+    context_ids: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
+    split: Split | None = None
+
+
+class Passage(Record):
+    """One passage of the collection that the retriever searches."""
+
+    id: Id
+    text: Text
+    title: str | None = None
+
+
+class Variation(Record):
+    """Another wording of a question; `type` names the kind of rewording."""
+
+    id: Id
+    original_id: Id
+    type: Id
+    query: Text
+
+
+class Skipped(Record):
+    """A variation that was not made, and why. Nothing is ever padded with the original."""
+
+    original_id: str
+    type: str
+    reason: str
+
+
+class Ranked(Record):
+    """A retrieved passage and its score under the retriever."""
+
+    id: Id
+    score: float
+
+
+class Grounded(Record):
+    """The passages retrieved for one wording, best first."""
+
+    id: Id
+    original_id: Id
+    passages: tuple[Ranked, ...] = ()
+
+
+class Model(Record):
+    """A model of the run: its row in the table, its role, its folder."""
+
+    name: Id
+    role: Literal["base", "sft", "specialist", "all", "merged"]
+    path: str
+
+
+class LayerWeights(Record):
+    """Merge weights of K models in L layers (paper, section 3.3, equations 2-4)."""
+
+    models: tuple[str, ...]
+    layers: int
+    weights: tuple[tuple[float, ...], ...]  # [K][L]
+    distances: tuple[tuple[float, ...], ...] = ()  # [K][L]
+    outside_layers: tuple[float, ...] = ()  # [K]: embeddings, final norm, head
+
+
+class Answer(Record):
+    """What one model said to one wording. `original_id` and `type` are null for originals."""
+
+    model: Id
+    id: Id
+    original_id: str | None = None
+    type: str | None = None
+    query: str
+    answer: str
+    passages: tuple[str, ...] = ()
+    contexts: Literal["own", "original", "gold"] = "own"
+    repeat: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """Only a repeated key is a duplicate."""
+        return (self.model, self.id, self.contexts, self.repeat)
+
+
+class Wording(Record):
+    """A question or one of its variations: anything that is asked. `type` is null for originals."""
+
+    id: Id
+    original_id: Id
+    type: str | None
+    query: Text
+    split: Split
+    part: Literal["fit", "select"] | None = None  # the two halves of dev
+    answer: str | None = None
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read_records(path: Path, kind: type[R]) -> list[R]:
+    """Read a JSONL file of `kind`.
+
+    Raises InputError naming file, line and field for anything that is not a record of `kind`.
+    """
+    return [_parse(path, number, line, kind) for number, line in _lines(path)]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; a JSONL file is wanted") from None
+    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        try:
+            text = line.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path} line {number}: not UTF-8 at byte {error.start}; save the file as UTF-8"
+            ) from None
+        if text:
+            yield number, text
+
+
+def _parse(path: Path, number: int, line: str, kind: type[R]) -> R:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path} line {number}: not valid JSON ({error.msg} at column {error.colno}); "
+            "one object a line is wanted"
+        ) from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} line {number}: a JSON object is wanted, found {_short(value)}")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise InputError(f"{path} line {number}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of a validation, as `field: what was found; what would be right`."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"field `{field}` is missing"
+    if first["type"] in {"string_too_short", "string_pattern_mismatch"}:
+        return f"field `{field}` is empty"
+    return f"field `{field}`: found {_short(first['input'])}; {_lower(first['msg'])}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def require_unique(records: Sequence[Any], where: str) -> None:
+    """Raise InputError if two of `records` share an `id`."""
+    seen: set[str] = set()
+    for record in records:
+        if record.id in seen:
+            raise InputError(f"{where}: id `{record.id}` occurs twice; ids must be unique")
+        seen.add(record.id)
+
+
+def to_json(record: Record) -> str:
+    """One line of JSONL, fields in the order of the class, unset optional ones left out."""
+    return json.dumps(record.model_dump(mode="json", exclude_unset=True), ensure_ascii=False)
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write JSONL; the file appears complete or not at all."""
+    write_text(path, "".join(to_json(record) + "\n" for record in records))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON document, indented; the file appears complete or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file by way of a temporary neighbour and a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""One question, many wordings: rules, paraphrases, and what was skipped with its reason."""
