@@ -51,10 +51,18 @@ class Component:
         """The options a config may give: the keyword-only parameters that have a default."""
         parameters = inspect.signature(self.function).parameters.values()
         return {
-            p.name: p
-            for p in parameters
-            if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
+            p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
         }
+
+    @property
+    def described(self) -> list[str]:
+        """Each option as `name: type = default`, for people."""
+        hints = get_type_hints(self.function)
+        return [f"{n}: {_type_name(hints[n])} = {p.default!r}" for n, p in self.options.items()]
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 _components: dict[tuple[str, str], Component] = {}
@@ -100,7 +108,7 @@ def check_options(found: Component, options: Mapping[str, Any], where: str) -> d
 
     Raises InputError naming the option, what was found and what would be right.
     """
-    hints = get_type_hints(found.function)
+    hints = get_type_hints(found.function, include_extras=True)
     checked = {}
     for name, value in options.items():
         if name not in found.options:

@@ -1,0 +1,218 @@
+"""All that can be known before work starts, and as errors what would otherwise fail late."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from accord.config import STAGES, Config, load_config
+from accord.data import SPLITS, Dataset, load_dataset
+from accord.errors import AccordError, InputError
+from accord.models.locate import EMBEDDED, cache_folder, find_embedded, locate
+from accord.records import Wording
+from accord.registry import suggest
+from accord.train.stage import plan_rows, require_enough
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    level: Literal["ok", "note", "error"]
+    about: str
+    text: str
+
+
+def require_stage(option: str, name: str | None) -> None:
+    """Raise InputError if `name` is no stage."""
+    if name is not None and name not in STAGES:
+        raise InputError(f"{option} {name}: no such stage; {suggest(name, STAGES)}")
+
+
+def check_file(
+    path: Path,
+    sets: Sequence[str],
+    *,
+    seed: int | None,
+    limit: int | None,
+    run_folder: Path | None,
+) -> list[Finding]:
+    """Check a config file and everything it names."""
+    try:
+        config = load_config(path, sets, seed=seed, limit=limit)
+    except AccordError as error:
+        return [Finding("error", "config", str(error))]
+    folder = run_folder or Path("runs") / path.resolve().parent.name
+    return [Finding("ok", "config", str(path)), *check(config, folder)]
+
+
+def require_ready(config: Config, folder: Path) -> list[str]:
+    """The notes of a check; raises its first error."""
+    findings = check(config, folder)
+    for finding in findings:
+        if finding.level == "error":
+            raise InputError(finding.text)
+    return [f.text for f in findings if f.level == "note"]
+
+
+def check(config: Config, folder: Path) -> list[Finding]:
+    """Look at data, models, packages and disk."""
+    try:
+        data = load_dataset(config.data, config.seed)
+    except AccordError as error:
+        return [Finding("error", "data", str(error))]
+    parts: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+        ("data", lambda: _data(config, data)),
+        ("vary", lambda: _vary(config, data)),
+        ("base", lambda: _base(config)),
+        ("encoder", lambda: _encoder(config)),
+        ("disk", lambda: _disk(config, folder)),
+    )
+    return list(chain.from_iterable(_guarded(about, look) for about, look in parts))
+
+
+def _guarded(about: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from look()
+    except AccordError as error:
+        yield Finding("error", about, str(error))
+
+
+def _data(config: Config, data: Dataset) -> Iterator[Finding]:
+    sizes = {split: len(data.of_split(split)) for split in SPLITS}
+    shown = ", ".join(f"{count} {split}" for split, count in sizes.items())
+    yield Finding("ok", "data", f"{shown}; {len(data.passages)} passages")
+    for split, least in (("train", 1), ("dev", 2), ("test", 1)):
+        if sizes[split] < least:
+            yield Finding(
+                "error",
+                "data",
+                f"data: the {split} split has {sizes[split]} questions and needs {least}; "
+                "give questions a `split`, or change data.split",
+            )
+    if not data.passages:
+        yield Finding("error", "data", "data.passages: no passages; retrieval needs a collection")
+    originals = [
+        Wording(id=q.id, original_id=q.id, type=None, query=q.query, split="train", answer=q.answer)
+        for q in data.of_split("train")
+    ]
+    # A row has at least its originals; if a row without variations has enough, all have.
+    rows = [row for row in plan_rows(config.train) if not row.types]
+    if originals:
+        require_enough(rows, originals)
+    yield from _shared_queries(data)
+
+
+def _shared_queries(data: Dataset) -> Iterator[Finding]:
+    """The same query in two splits would let test leak into training."""
+    places: dict[str, str] = {}
+    splits = {q.id: str(q.split) for q in data.questions}
+    asked = [(q.query, splits[q.id], q.id) for q in data.questions]
+    asked += [(v.query, splits[v.original_id], v.id) for v in data.variations]
+    for query, split, name in asked:
+        key = " ".join(query.casefold().split()).rstrip("?!. ")
+        if places.setdefault(key, split) != split:
+            yield Finding(
+                "error",
+                "data",
+                f"data: `{name}` asks in {split} what is also asked in {places[key]}: {query!r}; "
+                "nothing from test may be in training, so give both the same split or drop one",
+            )
+
+
+def _vary(config: Config, data: Dataset) -> Iterator[Finding]:
+    for name, options in config.vary.components():
+        if name == "singular_plural_article" and not importlib.util.find_spec("spacy"):
+            raise InputError('vary: singular_plural_article needs `pip install "accord[vary]"`')
+        if name != "semantic":
+            continue
+        if not options.get("base_url"):
+            covered = {v.original_id for v in data.variations if v.type == "semantic"}
+            lacking = sum(q.id not in covered for q in data.questions)
+            if lacking:
+                yield Finding(
+                    "note",
+                    "vary",
+                    f"{lacking} questions have no frozen semantic variation and no endpoint is "
+                    "given, so they get none",
+                )
+        elif not os.environ.get(options.get("api_key_env", "OPENAI_API_KEY")):
+            name = options.get("api_key_env", "OPENAI_API_KEY")
+            yield Finding(
+                "note", "vary", f"${name} is not set: the endpoint is asked without a key"
+            )
+
+
+def _base(config: Config) -> Iterator[Finding]:
+    from accord.merge.checkpoint import count_layers
+
+    if not importlib.util.find_spec("torch") or not importlib.util.find_spec("transformers"):
+        raise InputError('training and generation need `pip install "accord[models]"`')
+    name = config.base
+    if name.startswith("package:"):
+        entry, _ = find_embedded(name[8:], "base")
+        yield Finding("ok", "base", entry.title)
+    elif Path(name).is_dir() or Path(name).is_absolute():
+        folder = locate(name, "base")
+        yield Finding("ok", "base", f"{folder}, {count_layers(folder)} layers")
+        if not _has_chat_template(folder):
+            text = "the base has no chat template: prompts will be plain text"
+            yield Finding("note", "base", text)
+    else:
+        yield Finding("ok", "base", f"{name}, from the model hub")
+
+
+def _has_chat_template(folder: Path) -> bool:
+    config = folder / "tokenizer_config.json"
+    inside = config.is_file() and "chat_template" in config.read_text("utf-8", errors="replace")
+    return inside or (folder / "chat_template.jinja").is_file()
+
+
+def _encoder(config: Config) -> Iterator[Finding]:
+    name = config.encoder
+    if name.startswith("package:"):
+        find_embedded(name[8:], "encoder")
+    elif Path(name).is_absolute() and not (Path(name) / "config.json").is_file():
+        raise InputError(f"encoder: {name} is not a model folder: it has no config.json")
+    yield Finding("ok", "encoder", name)
+
+
+def _disk(config: Config, folder: Path) -> Iterator[Finding]:
+    """Every trained row and the merge are as large as the base."""
+    size = base_bytes(config.base)
+    models = len(plan_rows(config.train)) + 1
+    done = sum(1 for _ in folder.glob("train/*/model*.safetensors"))
+    done += (folder / "merge" / "model").is_dir()
+    needed = size * max(0, models - done)
+    place = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.is_dir())
+    free = shutil.disk_usage(place).free
+    text = f"{needed / 1e9:.1f} GB for {models} models, {free / 1e9:.1f} GB free at {place}"
+    if needed > free:
+        raise InputError(f"-o {folder}: no space left: needs {text}; choose another disk with -o")
+    yield Finding("ok", "disk", text)
+
+
+def base_bytes(name: str) -> int:
+    """Bytes of a model's weights as training writes them (fp32); 0 if not known yet."""
+    if name == "package:smollm2-135m-instruct":
+        gguf = EMBEDDED[name[8:]].inside.removesuffix(".gguf")
+        made = list(cache_folder().glob(f"{gguf}-dequantised-*/*.safetensors"))
+        return made[0].stat().st_size if made else 540_000_000
+    files = Path(name).glob("*.safetensors") if Path(name).is_dir() else []
+    return sum(_fp32_bytes(file) for file in files)
+
+
+def _fp32_bytes(file: Path) -> int:
+    from accord.merge.headers import read_header
+
+    return sum(4 * tensor.size for tensor in read_header(file).values())
+
+
+def render(findings: Sequence[Finding]) -> str:
+    """One line for each finding, and what to do next."""
+    lines = [f"{f.level:<6} {f.about:<8} {f.text}" for f in findings]
+    errors = sum(f.level == "error" for f in findings)
+    verdict = f"{errors} error{'s' if errors != 1 else ''}" if errors else "ready to run"
+    return "\n".join([*lines, verdict])

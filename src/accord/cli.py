@@ -1,0 +1,364 @@
+"""The command line: thin commands over the stages and the pipeline.
+
+Exit codes: 0 done, 1 failed while running, 2 usage, config or input data, 3 a gate failed,
+130 interrupted. Everything heavy is imported inside the commands: `accord --help` is instant.
+"""
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from typer.core import TyperGroup
+
+from accord import __version__
+from accord.errors import AccordError, InputError
+from accord.terminal import Terminal
+
+# Threads that spin while they wait for a core collapse beside any other load; waiting ones do not.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+class Guarded(TyperGroup):
+    """Turns errors into one sentence and the right exit code; `-v` shows the traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AccordError as error:
+            self._end(ctx, str(error), error.exit_code, error)
+        except KeyboardInterrupt as error:
+            self._end(ctx, "interrupted; the same command resumes the work", 130, error)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
+                raise
+            where = error.filename or "the disk"
+            self._end(ctx, f"{where}: {(error.strerror or '').lower()}; {_WAY_OUT}", 1, error)
+
+    def _end(self, ctx: Any, message: str, code: int, error: BaseException) -> None:
+        if (ctx.obj or {}).get("verbose"):
+            import traceback
+
+            traceback.print_exception(error)
+        print(f"accord: {message}", file=sys.stderr)
+        raise typer.Exit(code)
+
+
+_WAY_OUT = "make room or choose another folder with -o, then run the same command to resume"
+
+app = typer.Typer(
+    cls=Guarded,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="The same answer to the same question, however it is asked.",
+)
+
+
+def _verbose(ctx: typer.Context, value: bool) -> None:
+    if value:
+        ctx.find_root().obj = {"verbose": True}
+
+
+Json = Annotated[bool, typer.Option("--json", help="JSON alone on stdout, all else on stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", help="Show the traceback of an error.", callback=_verbose)
+]
+Seed = Annotated[Optional[int], typer.Option(help="Overrides the seed of the config.", min=0)]  # noqa: UP045
+Sets = Annotated[Optional[list[str]], typer.Option("--set", help="a.b=value over the config.")]  # noqa: UP045
+Limit = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Only the first N questions of each split.", min=1),
+]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.")]
+RunFolder = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("-o", metavar="RUN", help="The run folder; default runs/<folder of the config>."),
+]
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"accord {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """The same answer to the same question, however it is asked."""
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")] = Path(),
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a config and a toy data set to start from."""
+    from accord.example import write_example
+
+    files = write_example(folder)
+    terminal = Terminal(as_json, quiet)
+    shown = f"{folder}: wrote {', '.join(files)}\nnext: accord check {folder / 'accord.yaml'}"
+    terminal.result({"folder": str(folder), "files": files}, shown)
+
+
+@app.command()
+def doctor(
+    config: Annotated[Optional[Path], typer.Argument(metavar="[CONFIG]")] = None,  # noqa: UP045
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Versions, device, dtype, threads, and what a run will cost here."""
+    from accord.doctor import examine, render
+
+    found = examine(config)
+    Terminal(as_json, quiet).result(found, render(found))
+
+
+@app.command()
+def check(
+    config: ConfigFile,
+    run_folder: RunFolder = None,
+    sets: Sets = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """All that can be known before work starts."""
+    from accord.check import check_file, render
+
+    findings = check_file(config, sets or [], seed=seed, limit=limit, run_folder=run_folder)
+    Terminal(as_json, quiet).result([f._asdict() for f in findings], render(findings))
+    if any(f.level == "error" for f in findings):
+        raise typer.Exit(2)
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    run_folder: RunFolder = None,
+    sets: Sets = None,
+    first: Annotated[str, typer.Option("--from", metavar="STAGE")] = "vary",
+    last: Annotated[str, typer.Option("--until", metavar="STAGE")] = "report",
+    force: Annotated[Optional[str], typer.Option(metavar="STAGE")] = None,  # noqa: UP045
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    limit: Limit = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """From questions and documents to a merged model, the table and the report."""
+    from accord import pipeline
+    from accord.check import require_ready, require_stage
+    from accord.config import load_config
+    from accord.evaluate.table import render
+
+    for option, stage in (("--from", first), ("--until", last), ("--force", force)):
+        require_stage(option, stage)
+    settings = load_config(config, sets or [], seed=seed, limit=limit)
+    folder = run_folder or _default_folder(config)
+    terminal = Terminal(as_json, quiet)
+    if dry_run:
+        steps = pipeline.plan(settings, folder)
+        terminal.result(dict(steps), "\n".join(f"{name:<9} {what}" for name, what in steps))
+        return
+    for note in require_ready(settings, folder):
+        terminal.say(f"note: {note}")
+    table = pipeline.run(
+        settings,
+        folder,
+        first=first,
+        last=last,
+        force=force,
+        watch=terminal.watch,
+        say=terminal.stage,
+    )
+    if table is None:
+        terminal.result({"run": str(folder)}, f"{folder}: done until {last}")
+        return
+    terminal.result(table, render(table))
+    page = folder / "report.html"
+    terminal.say(f"report: {page}" if page.is_file() else f"table: {folder / 'table.json'}")
+
+
+def _default_folder(config: Path) -> Path:
+    return Path("runs") / config.resolve().parent.name
+
+
+@app.command()
+def vary(
+    qa: Annotated[Path, typer.Argument(metavar="QA", help="qa.jsonl")],
+    out: Annotated[Path, typer.Option("-o", metavar="VARIATIONS", help="The file to write.")],
+    types: Annotated[
+        str, typer.Option(help="Kinds of variation, comma-separated.")
+    ] = "how_to_do,i_we,singular_plural_article",
+    base_url: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="semantic: an OpenAI-compatible endpoint."),
+    ] = None,
+    model: Annotated[Optional[str], typer.Option(help="semantic: the model there.")] = None,  # noqa: UP045
+    api_key_env: Annotated[
+        str, typer.Option(help="semantic: the environment variable with the key.")
+    ] = "OPENAI_API_KEY",
+    k: Annotated[int, typer.Option("-k", help="semantic: paraphrases a query.")] = 2,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Variations of every question of a file; those not made go to STEM.skipped.jsonl."""
+    from accord.standalone import vary_file
+
+    endpoint = {"base_url": base_url, "model": model, "api_key_env": api_key_env, "k": k}
+    terminal = Terminal(as_json, quiet)
+    with terminal.watch("vary") as progress:
+        summary = vary_file(qa, out, types.split(","), endpoint, seed, progress)
+    lines = [f"{kind}: {n['made']} made, {n['skipped']} skipped" for kind, n in summary.items()]
+    terminal.result(summary, "\n".join([*lines, f"wrote {out}"]))
+
+
+def _stage_command(name: str, summary: str) -> None:
+    """A command that does one stage in a run's folder; the earlier ones must be complete."""
+
+    def command(
+        config: ConfigFile,
+        run_folder: RunFolder = None,
+        sets: Sets = None,
+        limit: Limit = None,
+        seed: Seed = None,
+        as_json: Json = False,
+        quiet: Quiet = False,
+        verbose: Verbose = False,
+    ) -> None:
+        from accord import pipeline
+        from accord.config import load_config
+
+        settings = load_config(config, sets or [], seed=seed, limit=limit)
+        folder = run_folder or _default_folder(config)
+        terminal = Terminal(as_json, quiet)
+        pipeline.run(
+            settings, folder, first=name, last=name, watch=terminal.watch, say=terminal.stage
+        )
+        terminal.result({"stage": str(folder / name)}, f"{folder / name}: done")
+
+    app.command(name, help=summary)(command)
+
+
+_stage_command("retrieve", "Passages for every wording, in a run's folder.")
+_stage_command("train", "One specialist for each kind of wording, in a run's folder.")
+_stage_command("weigh", "Layer weights from activations, in a run's folder.")
+
+
+@app.command()
+def merge(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="base, models, layer_weights, merge, seed.")
+    ],
+    out: Annotated[Path, typer.Option("-o", metavar="DIR", help="The model folder to write.")],
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Merge models layer by layer."""
+    from accord.standalone import merge_file
+
+    terminal = Terminal(as_json, quiet)
+    with terminal.watch("merge") as progress:
+        notes = merge_file(config, out, seed, progress)
+    for note in notes:
+        terminal.say(f"note: {note}")
+    terminal.result({"model": str(out), "notes": list(notes)}, f"wrote {out}")
+
+
+_stage_command("generate", "Answers of every model to every test wording, in a run's folder.")
+
+
+@app.command()
+def evaluate(
+    answers: Annotated[Path, typer.Argument(metavar="ANSWERS", help="answers.jsonl")],
+    references: Annotated[list[Path], typer.Option(metavar="QA", help="qa.jsonl")],
+    out: Annotated[Path, typer.Option("-o", metavar="SCORES", help="The JSON file to write.")],
+    T: Annotated[float, typer.Option("--T", help="RS counts pairs with ROUGE-L F1 above T.")] = 0.7,
+    encoder: Annotated[
+        str, typer.Option(help="Sentence encoder of BS: a folder, package:NAME, a hub id, or none.")
+    ] = "package:all-minilm-l6-v2",
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Accuracy and consistency of answers from any system, with intervals."""
+    from accord.evaluate.table import render, table
+    from accord.standalone import evaluate_file
+
+    scores = evaluate_file(
+        answers, references, out, T=T, encoder=encoder, resamples=resamples, seed=seed
+    )
+    Terminal(as_json, quiet).result(scores, render(table(scores)))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write the page of a finished run anew."""
+    from accord import pipeline
+    from accord.runs import read_config
+
+    settings = read_config(folder)
+    terminal = Terminal(as_json, quiet)
+    pipeline.run(settings, folder, first="report", last="report", force="report")
+    page = folder / "report.html"
+    terminal.result({"report": str(page)}, f"report: {page}")
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="[KIND]", help="variations, retrievers, methods, ..."),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """The components and their options."""
+    from accord.registry import KINDS, components, suggest
+
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"list: no kind `{kind}`; {suggest(kind, KINDS)}")
+    found = {k: components(k) for k in (KINDS if kind is None else (kind,))}
+    as_data = {
+        k: {n: {"summary": c.summary, "options": list(c.described)} for n, c in known.items()}
+        for k, known in found.items()
+    }
+    lines = []
+    for k, known in found.items():
+        lines.append(k)
+        for name, c in known.items():
+            lines.append(f"  {name:<24} {c.summary}")
+            lines += [f"      {parameter}" for parameter in c.described]
+    Terminal(as_json, quiet).result(as_data, "\n".join(lines))
+
+
+def main() -> None:
+    """Entry point of the `accord` script."""
+    app(prog_name="accord")

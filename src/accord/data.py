@@ -1,0 +1,160 @@
+"""The data set of a run: read, checked, split by question, limited.
+
+A split is decided by question, never by wording: a variation always has its original's split, so
+nothing from test can enter training, neighbours, development or thresholds.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from accord.config import Data
+from accord.errors import InputError
+from accord.records import Passage, Question, Split, Variation, Wording, read_records
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Questions with their split, the passages, and the variations frozen by the user."""
+
+    questions: tuple[Question, ...]
+    passages: tuple[Passage, ...]
+    variations: tuple[Variation, ...]
+
+    def of_split(self, split: Split) -> list[Question]:
+        """The questions of one split, in file order."""
+        return [q for q in self.questions if q.split == split]
+
+
+def load_dataset(data: Data, seed: int) -> Dataset:
+    """Read the files of a config's `data` section, split and limit them.
+
+    Raises InputError for a malformed line, a duplicate or a dangling id, naming file and line.
+    """
+    questions = _read_unique(data.qa, Question)
+    passages = _read_unique(data.passages, Passage)
+    variations = _read_unique(data.variations, Variation)
+    _refuse_dangling(questions, passages, variations, data)
+    taken = {q.id for q in questions}
+    for v in variations:
+        if v.id in taken:
+            raise InputError(
+                f"{_names(data.variations)}: id `{v.id}` is also a question's id; "
+                "a variation needs an id of its own"
+            )
+    chosen = _limit(assign_splits(questions, data, seed), data)
+    kept = {q.id for q in chosen}
+    return Dataset(
+        tuple(chosen), tuple(passages), tuple(v for v in variations if v.original_id in kept)
+    )
+
+
+def _read_unique(paths: Sequence[Path], kind: type) -> list:  # type: ignore[type-arg]
+    records = []
+    places: dict[str, Path] = {}
+    for path in paths:
+        for record in read_records(path, kind):
+            if record.id in places:
+                first = places[record.id]
+                also = "" if first == path else f" (first in {first})"
+                raise InputError(f"{path}: id `{record.id}` occurs twice{also}; ids must be unique")
+            places[record.id] = path
+            records.append(record)
+        if not records:
+            raise InputError(f"{path}: is empty; at least one line is wanted")
+    return records
+
+
+def _refuse_dangling(
+    questions: Sequence[Question],
+    passages: Sequence[Passage],
+    variations: Sequence[Variation],
+    data: Data,
+) -> None:
+    known = {p.id for p in passages}
+    if known:
+        for q in questions:
+            for context in q.context_ids:
+                if context not in known:
+                    raise InputError(
+                        f"{_names(data.qa)}: question `{q.id}`: field `context_ids`: no passage "
+                        f"`{context}` in {_names(data.passages)}"
+                    )
+    ids = {q.id for q in questions}
+    for v in variations:
+        if v.original_id not in ids:
+            raise InputError(
+                f"{_names(data.variations)}: variation `{v.id}`: field `original_id`: no question "
+                f"`{v.original_id}` in {_names(data.qa)}"
+            )
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(str(p) for p in paths)
+
+
+def assign_splits(questions: Iterable[Question], data: Data, seed: int) -> list[Question]:
+    """Give every question without a split one, by hash of (seed, id)."""
+    shares = data.split
+    assigned = []
+    for q in questions:
+        if q.split is None:
+            u = _uniform(seed, "split", q.id)
+            split: Split = (
+                "train" if u < shares.train else "dev" if u < shares.train + shares.dev else "test"
+            )
+            q = q.model_copy(update={"split": split})
+        assigned.append(q)
+    return assigned
+
+
+def _uniform(seed: int, *key: str) -> float:
+    digest = hashlib.sha256("\x1f".join([str(seed), *key]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _limit(questions: list[Question], data: Data) -> list[Question]:
+    if data.limit is None:
+        return questions
+    left = {s: getattr(data.limit, s) for s in SPLITS}
+    kept = []
+    for q in questions:
+        assert q.split is not None
+        room = left[q.split]
+        if room is None or room > 0:
+            kept.append(q)
+            left[q.split] = None if room is None else room - 1
+    return kept
+
+
+def dev_parts(questions: Iterable[Question], seed: int) -> dict[str, str]:
+    """Halve the development questions: `fit` for weights and thresholds, `select` for recipes.
+
+    The halves are by rank of a hash of (seed, id), so they are equal in size to within one.
+    """
+    dev = [q.id for q in questions if q.split == "dev"]
+    ranked = sorted(dev, key=lambda i: (_uniform(seed, "dev", i), i))
+    half = (len(ranked) + 1) // 2
+    return {i: "fit" if rank < half else "select" for rank, i in enumerate(ranked)}
+
+
+def wordings(
+    questions: Sequence[Question], variations: Sequence[Variation], seed: int
+) -> list[Wording]:
+    """Everything that is asked: each question followed by its variations, in the original's split."""
+    parts = dev_parts(questions, seed)
+    by_original: dict[str, list[Variation]] = {}
+    for v in variations:
+        by_original.setdefault(v.original_id, []).append(v)
+    asked = []
+    for q in questions:
+        shared = {"split": q.split, "part": parts.get(q.id), "answer": q.answer}
+        own = {"id": q.id, "original_id": q.id, "type": None, "query": q.query}
+        asked.append(Wording.model_validate(own | shared))
+        for v in by_original.get(q.id, []):
+            one = {"id": v.id, "original_id": q.id, "type": v.type, "query": v.query}
+            asked.append(Wording.model_validate(one | shared))
+    return asked

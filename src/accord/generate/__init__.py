@@ -1,0 +1,1 @@
+"""Answers from every model to every test wording, greedy, without losing one."""

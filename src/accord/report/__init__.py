@@ -1,0 +1,1 @@
+"""One page a person wants to look at: the table, the pictures, the worst questions."""

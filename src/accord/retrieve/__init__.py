@@ -1,0 +1,1 @@
+"""Passages for each wording: every variation is retrieved anew, as a user's query would be."""

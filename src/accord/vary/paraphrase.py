@@ -1,0 +1,120 @@
+"""Semantic variations: paraphrases written by a model behind an OpenAI-compatible endpoint.
+
+The paper used Llama-3.1-70B-Instruct (section 3.1). Frozen paraphrases, written by people or made
+earlier, are the better source and need no endpoint: list them under `data.variations`.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import Field
+
+from accord.errors import InputError, RunError
+from accord.records import Question
+from accord.registry import register
+from accord.vary.outcome import Rewording, Skip
+
+
+@register("variations", "semantic")
+def semantic(
+    questions: Sequence[Question],
+    *,
+    seed: int,
+    base_url: str | None = None,
+    model: str | None = None,
+    api_key_env: str = "OPENAI_API_KEY",
+    k: Annotated[int, Field(ge=1, le=20)] = 2,
+    prompt: Path | None = None,
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7,
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 8,
+    timeout: Annotated[float, Field(gt=0)] = 60.0,
+) -> Iterator[list[Rewording] | Skip]:
+    """Paraphrases of the whole query from an OpenAI-compatible endpoint."""
+    if base_url is None or model is None:
+        # Frozen paraphrases are added by the stage; without an endpoint there are no others.
+        for _ in questions:
+            yield Skip("no frozen paraphrase and no endpoint (base_url, model)")
+        return
+    try:
+        import openai
+    except ImportError:
+        raise InputError(
+            'semantic variations from an endpoint need `pip install "accord[endpoints]"`'
+        ) from None
+    template = _template(prompt)
+    client = openai.OpenAI(
+        base_url=base_url,
+        api_key=os.environ.get(api_key_env) or "none",
+        timeout=timeout,
+        max_retries=4,
+    )
+
+    def ask(question: Question) -> list[Rewording] | Skip:
+        text = template.render(query=question.query, k=k)
+        try:
+            reply = client.chat.completions.create(
+                model=model,
+                messages=[{"role": "user", "content": text}],
+                temperature=temperature,
+                seed=seed,
+            )
+        except openai.AuthenticationError:
+            raise InputError(
+                f"vary.types semantic: {base_url} refused the key; set ${api_key_env}"
+            ) from None
+        except openai.APIConnectionError:
+            raise RunError(
+                f"vary.types semantic: no answer from {base_url} after 5 tries; is it running?"
+            ) from None
+        except openai.APIError as error:
+            return Skip(f"the endpoint failed: {type(error).__name__}")
+        return parse_reply(reply.choices[0].message.content or "", question.query, k)
+
+    with ThreadPoolExecutor(concurrency) as pool:
+        yield from pool.map(ask, questions)
+
+
+def _template(path: Path | None):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    if path is None:
+        text = resources.files("accord.vary").joinpath("paraphrase.jinja").read_text("utf-8")
+    else:
+        try:
+            text = path.read_text("utf-8")
+        except OSError as error:
+            raise InputError(f"{path}: cannot read the prompt: {error.strerror}") from None
+    try:
+        return ImmutableSandboxedEnvironment().from_string(text)
+    except TemplateError as error:
+        raise InputError(f"{path}: not a valid jinja2 template: {error}") from None
+
+
+def parse_reply(reply: str, query: str, k: int) -> list[Rewording] | Skip:
+    """Read `k` paraphrases from a JSON list of strings; anything else is a skip, never guessed."""
+    found = re.search(r"\[.*\]", reply, re.DOTALL)
+    try:
+        values = json.loads(found.group()) if found else None
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+        return Skip("the endpoint's reply holds no JSON list of strings")
+    kept: dict[str, str] = {}
+    for value in values:
+        text = " ".join(value.split())
+        if text and text.casefold() != query.casefold() and numbers(text) == numbers(query):
+            kept.setdefault(text.casefold(), text)
+    if not kept:
+        return Skip("every paraphrase repeats the query or changes its numbers")
+    return [Rewording(text, "semantic", query, text) for text in list(kept.values())[:k]]
+
+
+def numbers(text: str) -> list[str]:
+    """The numbers in a text, sorted: a paraphrase must keep them."""
+    return sorted(re.findall(r"\d+(?:[.,]\d+)*", text))
