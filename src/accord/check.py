@@ -11,9 +11,17 @@ from typing import Literal, NamedTuple
 from accord.config import STAGES, Config, load_config
 from accord.data import SPLITS, Dataset, load_dataset
 from accord.errors import AccordError, InputError
-from accord.models.locate import EMBEDDED, cache_folder, find_embedded, locate
-from accord.records import Wording
+from accord.models.locate import (
+    EMBEDDED,
+    cache_folder,
+    find_embedded,
+    is_dequantised,
+    locate,
+    require_on_hub,
+)
+from accord.records import Split, Wording
 from accord.registry import suggest
+from accord.runs import Run
 from accord.train.stage import plan_rows, require_enough
 
 
@@ -68,6 +76,7 @@ def check(config: Config, folder: Path) -> list[Finding]:
         ("vary", lambda: _vary(config, data)),
         ("base", lambda: _base(config)),
         ("encoder", lambda: _encoder(config)),
+        ("folder", lambda: _folder(folder)),
         ("disk", lambda: _disk(config, folder)),
     )
     return list(chain.from_iterable(_guarded(about, look) for about, look in parts))
@@ -84,7 +93,8 @@ def _data(config: Config, data: Dataset) -> Iterator[Finding]:
     sizes = {split: len(data.of_split(split)) for split in SPLITS}
     shown = ", ".join(f"{count} {split}" for split, count in sizes.items())
     yield Finding("ok", "data", f"{shown}; {len(data.passages)} passages")
-    for split, least in (("train", 1), ("dev", 2), ("test", 1)):
+    needed: dict[Split, int] = {"train": 1, "dev": 2, "test": 1}
+    for split, least in needed.items():
         if sizes[split] < least:
             yield Finding(
                 "error",
@@ -152,16 +162,27 @@ def _base(config: Config) -> Iterator[Finding]:
         raise InputError('training and generation need `pip install "accord[models]"`')
     name = config.base
     if name.startswith("package:"):
-        entry, _ = find_embedded(name[8:], "base")
+        entry, inside = find_embedded(name[8:], "base")
         yield Finding("ok", "base", entry.title)
+        if inside.suffix == ".gguf" and not is_dequantised(inside):
+            text = f"the base is dequantised once, into {cache_folder()}: half a minute, 0.5 GB"
+            yield Finding("note", "base", text)
     elif Path(name).is_dir() or Path(name).is_absolute():
         folder = locate(name, "base")
         yield Finding("ok", "base", f"{folder}, {count_layers(folder)} layers")
+        if not any(any(folder.glob(pattern)) for pattern in _TOKENIZERS):
+            raise InputError(
+                f"base: {folder} has no tokenizer, and training and generation need one"
+            )
         if not _has_chat_template(folder):
             text = "the base has no chat template: prompts will be plain text"
             yield Finding("note", "base", text)
     else:
+        require_on_hub(name, "base")
         yield Finding("ok", "base", f"{name}, from the model hub")
+
+
+_TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*")
 
 
 def _has_chat_template(folder: Path) -> bool:
@@ -174,9 +195,16 @@ def _encoder(config: Config) -> Iterator[Finding]:
     name = config.encoder
     if name.startswith("package:"):
         find_embedded(name[8:], "encoder")
-    elif Path(name).is_absolute() and not (Path(name) / "config.json").is_file():
-        raise InputError(f"encoder: {name} is not a model folder: it has no config.json")
+    elif Path(name).is_dir() or Path(name).is_absolute():
+        locate(name, "encoder")
+    else:
+        require_on_hub(name, "encoder")
     yield Finding("ok", "encoder", name)
+
+
+def _folder(folder: Path) -> Iterator[Finding]:
+    Run(folder).require_usable()
+    yield Finding("ok", "folder", str(folder))
 
 
 def _disk(config: Config, folder: Path) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ class Guarded(TyperGroup):
     """Turns errors into one sentence and the right exit code; `-v` shows the traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the command; an error of ours becomes a sentence and an exit code."""
         try:
             return super().invoke(ctx)
         except AccordError as error:
@@ -32,10 +33,12 @@ class Guarded(TyperGroup):
         except KeyboardInterrupt as error:
             self._end(ctx, "interrupted; the same command resumes the work", 130, error)
         except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
+            if isinstance(error, BrokenPipeError):
                 raise
             where = error.filename or "the disk"
-            self._end(ctx, f"{where}: {(error.strerror or '').lower()}; {_WAY_OUT}", 1, error)
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            way_out = f"{'make room' if full else 'mend it'} or {_WAY_OUT}"
+            self._end(ctx, f"{where}: {(error.strerror or '').lower()}; {way_out}", 1, error)
 
     def _end(self, ctx: Any, message: str, code: int, error: BaseException) -> None:
         if (ctx.obj or {}).get("verbose"):
@@ -46,12 +49,13 @@ class Guarded(TyperGroup):
         raise typer.Exit(code)
 
 
-_WAY_OUT = "make room or choose another folder with -o, then run the same command to resume"
+_WAY_OUT = "choose another place with -o, then run the same command to resume"
 
 app = typer.Typer(
     cls=Guarded,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich takes longer than all else that --help does
     context_settings={"help_option_names": ["-h", "--help"]},
     help="The same answer to the same question, however it is asked.",
 )
@@ -67,15 +71,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no note
 Verbose = Annotated[
     bool, typer.Option("-v", help="Show the traceback of an error.", callback=_verbose)
 ]
-Seed = Annotated[Optional[int], typer.Option(help="Overrides the seed of the config.", min=0)]  # noqa: UP045
-Sets = Annotated[Optional[list[str]], typer.Option("--set", help="a.b=value over the config.")]  # noqa: UP045
+Seed = Annotated[Optional[int], typer.Option(help="Overrides the seed of the config.", min=0)]
+Sets = Annotated[Optional[list[str]], typer.Option("--set", help="a.b=value over the config.")]
 Limit = Annotated[
-    Optional[int],  # noqa: UP045
+    Optional[int],
     typer.Option(help="Only the first N questions of each split.", min=1),
 ]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.")]
 RunFolder = Annotated[
-    Optional[Path],  # noqa: UP045
+    Optional[Path],
     typer.Option("-o", metavar="RUN", help="The run folder; default runs/<folder of the config>."),
 ]
 
@@ -113,7 +117,7 @@ def init(
 
 @app.command()
 def doctor(
-    config: Annotated[Optional[Path], typer.Argument(metavar="[CONFIG]")] = None,  # noqa: UP045
+    config: Annotated[Optional[Path], typer.Argument(metavar="[CONFIG]")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -152,7 +156,7 @@ def run(
     sets: Sets = None,
     first: Annotated[str, typer.Option("--from", metavar="STAGE")] = "vary",
     last: Annotated[str, typer.Option("--until", metavar="STAGE")] = "report",
-    force: Annotated[Optional[str], typer.Option(metavar="STAGE")] = None,  # noqa: UP045
+    force: Annotated[Optional[str], typer.Option(metavar="STAGE")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
     limit: Limit = None,
     seed: Seed = None,
@@ -160,7 +164,7 @@ def run(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """From questions and documents to a merged model, the table and the report."""
+    """The whole method: a merged model, the table and the report."""
     from accord import pipeline
     from accord.check import require_ready, require_stage
     from accord.config import load_config
@@ -172,7 +176,7 @@ def run(
     folder = run_folder or _default_folder(config)
     terminal = Terminal(as_json, quiet)
     if dry_run:
-        steps = pipeline.plan(settings, folder)
+        steps = pipeline.plan(settings, folder, first=first, last=last, force=force)
         terminal.result(dict(steps), "\n".join(f"{name:<9} {what}" for name, what in steps))
         return
     for note in require_ready(settings, folder):
@@ -206,20 +210,23 @@ def vary(
         str, typer.Option(help="Kinds of variation, comma-separated.")
     ] = "how_to_do,i_we,singular_plural_article",
     base_url: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],
         typer.Option(help="semantic: an OpenAI-compatible endpoint."),
     ] = None,
-    model: Annotated[Optional[str], typer.Option(help="semantic: the model there.")] = None,  # noqa: UP045
+    model: Annotated[Optional[str], typer.Option(help="semantic: the model there.")] = None,
     api_key_env: Annotated[
         str, typer.Option(help="semantic: the environment variable with the key.")
     ] = "OPENAI_API_KEY",
-    k: Annotated[int, typer.Option("-k", help="semantic: paraphrases a query.")] = 2,
+    k: Annotated[int, typer.Option("-k", min=1, max=20, help="semantic: paraphrases a query.")] = 2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Variations of every question of a file; those not made go to STEM.skipped.jsonl."""
+    """Variations of every question of a file.
+
+    Those that could not be made go to STEM.skipped.jsonl beside it, each with its reason.
+    """
     from accord.standalone import vary_file
 
     endpoint = {"base_url": base_url, "model": model, "api_key_env": api_key_env, "k": k}
@@ -284,7 +291,7 @@ def merge(
     terminal.result({"model": str(out), "notes": list(notes)}, f"wrote {out}")
 
 
-_stage_command("generate", "Answers of every model to every test wording, in a run's folder.")
+_stage_command("generate", "Answers of all models to all test wordings, in a run's folder.")
 
 
 @app.command()
@@ -302,7 +309,7 @@ def evaluate(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Accuracy and consistency of answers from any system, with intervals."""
+    """Accuracy and consistency of any system's answers."""
     from accord.evaluate.table import render, table
     from accord.standalone import evaluate_file
 
@@ -333,7 +340,7 @@ def report(
 @app.command("list")
 def list_(
     kind: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],
         typer.Argument(metavar="[KIND]", help="variations, retrievers, methods, ..."),
     ] = None,
     as_json: Json = False,

@@ -5,9 +5,9 @@ right one. Where a section has a `type`, its further keys are options of that co
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,8 +17,9 @@ from accord.records import explain
 from accord.registry import check_options, component, suggest
 
 STAGES = ("vary", "retrieve", "train", "weigh", "merge", "generate", "evaluate", "report")
-_SECRET = re.compile(r"(?i)(^|_)(api_?key|key|token|secret|password|authorization)$")
-_CREDENTIALS = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+_SECRET = re.compile(r"(?i)(^|[_-])(api_?key|key|token|secret|password|authorization)$")
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Section(BaseModel):
@@ -31,7 +32,7 @@ class ComponentSection(Section):
     """A section that selects a component by `type`; further keys are that component's options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    type: str
+    type: str = Field(description="the name of the component, as `accord list` shows it")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -51,9 +52,9 @@ class Prompt(Section):
 class Shares(Section):
     """Shares of the questions that carry no `split` of their own."""
 
-    train: float = Field(0.6, ge=0)
-    dev: float = Field(0.15, ge=0)
-    test: float = Field(0.25, ge=0)
+    train: float = Field(0.6, ge=0, description="what the specialists learn from")
+    dev: float = Field(0.15, ge=0, description="what the layer weights are made from")
+    test: float = Field(0.25, ge=0, description="what the table is measured on")
 
     @model_validator(mode="after")
     def _sum(self) -> "Shares":
@@ -65,18 +66,20 @@ class Shares(Section):
 class Limit(Section):
     """At most so many questions of each split, the first ones; null: all."""
 
-    train: int | None = Field(None, ge=1)
-    dev: int | None = Field(None, ge=1)
-    test: int | None = Field(None, ge=1)
+    train: int | None = Field(None, ge=1, description="training questions; null: all")
+    dev: int | None = Field(None, ge=1, description="development questions; null: all")
+    test: int | None = Field(None, ge=1, description="test questions; null: all")
 
 
 class Data(Section):
     """Questions with reference answers, the passages, and frozen variations."""
 
-    qa: tuple[Path, ...] = Field(description="questions: one JSONL file or a list of them")
+    qa: tuple[Path, ...] = Field(
+        min_length=1, description="questions: one JSONL file or a list of them"
+    )
     passages: tuple[Path, ...] = Field((), description="the collection that is searched")
     variations: tuple[Path, ...] = Field((), description="variations used as they are")
-    split: Shares = Shares()
+    split: Shares = Field(Shares(), description="shares of questions without their own `split`")
     limit: Limit | None = Field(None, description="a smaller data set; null: all of it")
 
     @model_validator(mode="before")
@@ -93,11 +96,9 @@ class Data(Section):
 class Vary(Section):
     """Which kinds of variation to make."""
 
-    types: tuple[str | ComponentSection, ...] = (
-        "how_to_do",
-        "i_we",
-        "singular_plural_article",
-        "semantic",
+    types: tuple[str | ComponentSection, ...] = Field(
+        ("how_to_do", "i_we", "singular_plural_article", "semantic"),
+        description="names of variations, or {type: NAME, option: value}",
     )
     max_per_question: int | None = Field(None, ge=1, description="keep at most so many wordings")
 
@@ -109,26 +110,29 @@ class Vary(Section):
 class Retrieve(ComponentSection):
     """The retriever, and how many passages each wording gets."""
 
-    type: str = "bm25"
+    type: str = Field("bm25", description="the retriever; further keys are its options")
     k: int = Field(3, ge=1, description="passages for each wording")
 
 
 class Train(Section):
     """Specialists: cross-entropy on answer tokens + alpha * triplet."""
 
-    loss: Literal["ce", "triplet"] = "triplet"
+    loss: Literal["ce", "triplet"] = Field(
+        "triplet", description="ce: cross-entropy only; triplet: with the triplet loss"
+    )
     alpha: float = Field(0.1, ge=0, description="weight of the triplet loss")
     margin: float = Field(0.5, gt=0, description="margin of the triplet loss")
-    epochs: int = Field(2, ge=1)
-    learning_rate: float = Field(2e-5, gt=0)
+    epochs: int = Field(2, ge=1, description="passes over the training examples")
+    learning_rate: float = Field(2e-5, gt=0, description="peak learning rate of AdamW")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps with a rising rate")
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
     batch_size: int = Field(16, ge=1, description="examples in one optimizer step")
     micro_batch_size: int = Field(4, ge=1, description="examples in one forward pass")
     precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16: autocast, fp32 weights")
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = Field(False, description="less memory for more time")
     specialists: dict[str, tuple[str, ...]] = Field(
         {"HTD": ("how_to_do", "i_we"), "SEM": ("semantic",), "SPA": ("singular_plural_article",)},
+        min_length=1,
         description="a specialist for each entry: base set + variations of these types",
     )
 
@@ -148,9 +152,9 @@ class Train(Section):
 class Weigh(ComponentSection):
     """Layer weights (Algorithm 1)."""
 
-    type: str = "paper"
-    similarity: str = "standardized"
-    pool: Literal["max", "mean", "last"] = "max"
+    type: str = Field("paper", description="the weighting; further keys are its options")
+    similarity: str = Field("standardized", description="of two layers' views of the queries")
+    pool: Literal["max", "mean", "last"] = Field("max", description="tokens to one vector")
     queries: Literal["all", "originals_only"] = Field(
         "all", description="development originals with their variations, or originals alone"
     )
@@ -160,7 +164,7 @@ class Merge(Section):
     """How the specialists become one model."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    method: str = "dare_ties"
+    method: str = Field("dare_ties", description="the method; further keys are its options")
     outside_layers: Literal["mean", "base"] = Field(
         "mean", description="weight of embeddings, final norm and head: mean of the layers, or 0"
     )
@@ -175,8 +179,8 @@ class Generate(Section):
     """Greedy decoding of every test wording by every model."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    backend: str = "transformers"
-    max_new_tokens: int = Field(128, ge=1)
+    backend: str = Field("transformers", description="the backend; further keys are its options")
+    max_new_tokens: int = Field(128, ge=1, description="at most so many tokens an answer")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -200,19 +204,24 @@ class Report(Section):
 class Config(Section):
     """A whole run."""
 
-    base: str
-    encoder: str = "package:all-minilm-l6-v2"
-    seed: int = Field(0, ge=0)
-    prompt: Prompt = Prompt()
-    data: Data
-    vary: Vary = Vary()
-    retrieve: Retrieve = Retrieve()
-    train: Train = Train()
-    weigh: Weigh = Weigh()
-    merge: Merge = Merge()
-    generate: Generate = Generate()
-    evaluate: Evaluate = Evaluate()
-    report: Report = Report()
+    base: str = Field(min_length=1, description="model folder, id on the hub, or package:NAME")
+    encoder: str = Field(
+        "package:all-minilm-l6-v2", min_length=1, description="sentence encoder, named like base"
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="of splits, variations, training and merge")
+    prompt: Prompt = Field(Prompt(), description="how a question is put to a model")
+    data: Data = Field(description="questions, passages, frozen variations")
+    vary: Vary = Field(Vary(), description="stage 1: other wordings of each question")
+    retrieve: Retrieve = Field(Retrieve(), description="stage 2: passages for each wording")
+    train: Train = Field(Train(), description="stage 3: specialists")
+    weigh: Weigh = Field(Weigh(), description="stage 4: layer weights")
+    merge: Merge = Field(Merge(), description="stage 5: one model from the specialists")
+    generate: Generate = Field(Generate(), description="stage 6: answers of every model")
+    evaluate: Evaluate = Field(Evaluate(), description="stage 7: the table")
+    report: Report = Field(Report(), description="stage 8: the page")
+
+
+S = TypeVar("S", ComponentSection, Retrieve, Weigh, Merge, Generate)
 
 
 def load_config(
@@ -234,7 +243,8 @@ def load_config(
         raise InputError(f"{path}: {_explain(error)}") from None
     if limit is not None:
         config = _limited(config, limit)
-    return _resolved(_checked(config, str(path)), path.resolve().parent)
+    home = path.resolve().parent
+    return _resolved(_checked(config, str(path), home), home)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -247,6 +257,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is a folder; give the YAML file in it") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {(error.strerror or '').lower()}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
@@ -260,7 +272,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _set(tree: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     if not equals or not name:
-        raise InputError(f"--set {override}: the form is a.b=value")
+        raise InputError("--set: the form is a.b=value")  # what was given may hold a key
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -278,11 +290,13 @@ def _refuse_secrets(value: Any, where: str) -> None:
     if isinstance(value, Mapping):
         for name, child in value.items():
             place = f"{where}: {name}" if ": " not in where else f"{where}.{name}"
-            if _SECRET.search(str(name)) and isinstance(child, str | int) and str(child):
+            if _SECRET.search(str(name)) and isinstance(child, str) and child:
                 raise InputError(
                     f"{place}: a literal key in a config; put the key in an environment "
                     "variable and name it with `api_key_env: NAME`"
                 )
+            if str(name).endswith("_env") and not _VARIABLE.fullmatch(str(child)):
+                raise InputError(f"{place}: the name of an environment variable is wanted")
             _refuse_secrets(child, place)
     elif isinstance(value, list):
         for number, child in enumerate(value):
@@ -308,13 +322,13 @@ def _explain(error: ValidationError) -> str:
 
 
 def _fields(path: list[str]) -> list[str]:
-    section: type[BaseModel] = Config
+    section: Any = Config
     for part in path:
         annotation = section.model_fields[part].annotation if part in section.model_fields else None
         inner = [a for a in getattr(annotation, "__args__", (annotation,)) if _is_section(a)]
         if not inner:
             return []
-        section = inner[0]
+        (section,) = inner
     return list(section.model_fields)
 
 
@@ -322,21 +336,37 @@ def _is_section(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, BaseModel)
 
 
-def _checked(config: Config, where: str) -> Config:
-    """Validate the options of every component against its signature."""
-    for name, options in config.vary.components():
-        _check("variations", name, options, f"{where}: vary.types", ())
-    names = {name for name, _ in config.vary.components()}
-    sections: tuple[tuple[str, str, Merge | Generate | ComponentSection, str], ...] = (
-        ("retrieve", "retrievers", config.retrieve, config.retrieve.type),
-        ("weigh", "weightings", config.weigh, config.weigh.type),
-        ("merge", "methods", config.merge, config.merge.method),
-        ("generate", "backends", config.generate, config.generate.backend),
+def _checked(config: Config, where: str, home: Path) -> Config:
+    """The config with the options of every component checked, and of its signature's types."""
+
+    def typed(kind: str, name: str, section: S, place: str) -> S:
+        known = () if kind == "variations" else type(section).model_fields
+        given = _check(kind, name, section.options, f"{where}: {place}", known)
+        paths = {o: home / v for o, v in given.items() if isinstance(v, Path)}
+        return section.model_copy(update=given | paths)
+
+    for kind in config.vary.types:
+        if isinstance(kind, str):
+            component("variations", kind, f"{where}: vary.types")
+    types = tuple(
+        t if isinstance(t, str) else typed("variations", t.type, t, "vary.types")
+        for t in config.vary.types
     )
-    for section, kind, value, name in sections:
-        own = set(type(value).model_fields)
-        _check(kind, name, value.options, f"{where}: {section}", own)
     component("similarities", config.weigh.similarity, f"{where}: weigh.similarity")
+    _check_specialists(config, where)
+    return config.model_copy(
+        update={
+            "vary": config.vary.model_copy(update={"types": types}),
+            "retrieve": typed("retrievers", config.retrieve.type, config.retrieve, "retrieve"),
+            "weigh": typed("weightings", config.weigh.type, config.weigh, "weigh"),
+            "merge": typed("methods", config.merge.method, config.merge, "merge"),
+            "generate": typed("backends", config.generate.backend, config.generate, "generate"),
+        }
+    )
+
+
+def _check_specialists(config: Config, where: str) -> None:
+    names = {name for name, _ in config.vary.components()}
     for row, types in config.train.specialists.items():
         for wanted in types:
             if wanted not in names and not config.data.variations:
@@ -344,10 +374,11 @@ def _checked(config: Config, where: str) -> Config:
                     f"{where}: train.specialists.{row}: `{wanted}` is not among vary.types; "
                     f"{suggest(wanted, names)}"
                 )
-    return config
 
 
-def _check(kind: str, name: str, options: dict[str, Any], where: str, own: Any) -> None:
+def _check(
+    kind: str, name: str, options: dict[str, Any], where: str, own: Iterable[str]
+) -> dict[str, Any]:
     found = component(kind, name, where)
     for option in options:
         if option not in found.options:
@@ -355,7 +386,7 @@ def _check(kind: str, name: str, options: dict[str, Any], where: str, own: Any) 
             raise InputError(
                 f"{where}.{option}: `{name}` has no such option; {suggest(option, known)}"
             )
-    check_options(found, options, where)
+    return check_options(found, options, where)
 
 
 def _limited(config: Config, limit: int) -> Config:

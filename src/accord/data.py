@@ -8,11 +8,13 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from accord.config import Data
 from accord.errors import InputError
 from accord.records import Passage, Question, Split, Variation, Wording, read_records
 
+K = TypeVar("K", Question, Passage, Variation)
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
@@ -52,8 +54,8 @@ def load_dataset(data: Data, seed: int) -> Dataset:
     )
 
 
-def _read_unique(paths: Sequence[Path], kind: type) -> list:  # type: ignore[type-arg]
-    records = []
+def _read_unique(paths: Sequence[Path], kind: type[K]) -> list[K]:
+    records: list[K] = []
     places: dict[str, Path] = {}
     for path in paths:
         for record in read_records(path, kind):
@@ -144,7 +146,7 @@ def dev_parts(questions: Iterable[Question], seed: int) -> dict[str, str]:
 def wordings(
     questions: Sequence[Question], variations: Sequence[Variation], seed: int
 ) -> list[Wording]:
-    """Everything that is asked: each question followed by its variations, in the original's split."""
+    """Everything that is asked: each question, then its variations, all in one split."""
     parts = dev_parts(questions, seed)
     by_original: dict[str, list[Variation]] = {}
     for v in variations:

@@ -5,6 +5,7 @@ on, the stages and inputs it reads. From those follows its key, and from the key
 an earlier run can be kept.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from accord import __version__
 from accord.config import STAGES as STAGE_NAMES
@@ -34,9 +37,11 @@ from accord.records import (
     Split,
     Variation,
     Wording,
+    explain,
     read_records,
     write_json,
     write_records,
+    write_text,
 )
 from accord.report.stage import report
 from accord.retrieve.stage import retrieve
@@ -298,10 +303,8 @@ def run(
     Stages before `first` must be complete and are taken as they are. `force` names a stage that
     is done again whatever its key. Returns the table, or None if `last` is before evaluate.
     """
-    names = list(STAGE_NAMES)
-    chosen = STAGES[names.index(first) : names.index(last) + 1]
-    with open_run(config, folder) as work:
-        require_complete(work.run, names[: names.index(first)], first)
+    chosen = choose(first, last, force)
+    with open_run(config, folder, first) as work:
         for stage in chosen:
             _advance(work, stage, stage.name == force, watch, say)
         publish(work.run)
@@ -309,12 +312,23 @@ def run(
         return read_table(found) if chosen[-1].name in {"evaluate", "report"} else None
 
 
+def choose(first: str, last: str, force: str | None) -> tuple[Stage, ...]:
+    """The stages from `first` to `last`; raises InputError if there are none, or not `force`."""
+    chosen = STAGES[STAGE_NAMES.index(first) : STAGE_NAMES.index(last) + 1]
+    if not chosen:
+        raise InputError(f"--until {last}: comes before --from {first}; nothing would be done")
+    if force is not None and force not in [stage.name for stage in chosen]:
+        raise InputError(f"--force {force}: is not among the stages from {first} to {last}")
+    return chosen
+
+
 @contextmanager
-def open_run(config: Config, folder: Path) -> Iterator[Work]:
-    """Open a run folder for a config; it is locked until the block ends."""
+def open_run(config: Config, folder: Path, first: str) -> Iterator[Work]:
+    """Open a run folder to work from the stage `first` on; it is locked until the block ends."""
     opened = Run(folder)
     work = Work(config, opened)
-    _ = work.data  # input data is refused before anything is written
+    _ = work.data  # what is to be refused is refused before anything is written
+    require_complete(opened, STAGE_NAMES[: STAGE_NAMES.index(first)], first)
     opened.open(config.model_dump(mode="json"))
     try:
         yield work
@@ -372,15 +386,26 @@ def require_complete(run: Run, earlier: Sequence[str], wanted: str) -> None:
             )
 
 
-def plan(config: Config, folder: Path) -> list[tuple[str, Literal["kept", "to do"]]]:
+def plan(
+    config: Config,
+    folder: Path,
+    *,
+    first: str = STAGE_NAMES[0],
+    last: str = STAGE_NAMES[-1],
+    force: str | None = None,
+) -> list[tuple[str, Literal["kept", "to do"]]]:
     """What a run would do: a stage after one that is to do is to do itself. Writes nothing."""
+    chosen = choose(first, last, force)
     run = Run(folder)
+    run.require_usable()
     work = Work(config, run)
+    _ = work.data  # refused here as a run would refuse it
+    require_complete(run, STAGE_NAMES[: STAGE_NAMES.index(first)], first)
     steps: list[tuple[str, Literal["kept", "to do"]]] = []
-    waiting: set[str] = set()
-    for stage in STAGES:
+    waiting: set[str] = {force} if force else set()
+    for stage in chosen:
         fresh = False
-        if not waiting & set(stage.after) and run.manifest(stage.name):
+        if not waiting & {stage.name, *stage.after} and run.manifest(stage.name):
             inputs = stage_inputs(work, stage)
             key = hash_json({"accord": __version__, "stage": stage.name, **inputs})
             fresh = run.is_fresh(stage.name, key)
@@ -397,19 +422,11 @@ def publish(run: Run) -> None:
         if source.is_file() and run.manifest(stage):
             text = source.read_text("utf-8")
             if not target.is_file() or target.read_text("utf-8") != text:
-                from accord.records import write_text
-
                 write_text(target, text)
 
 
 def read_weights(path: Path) -> LayerWeights:
     """layer_weights.json; raises InputError if it is not one."""
-    import json
-
-    from pydantic import ValidationError
-
-    from accord.records import explain
-
     try:
         return LayerWeights.model_validate(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
@@ -422,7 +439,5 @@ def read_weights(path: Path) -> LayerWeights:
 
 def read_table(path: Path) -> dict[str, Any]:
     """table.json."""
-    import json
-
     content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return content

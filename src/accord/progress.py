@@ -36,10 +36,12 @@ class Lines(Progress):
         self.began = self.said = time.monotonic()
 
     def start(self, total: int, unit: str = "") -> None:
+        """Begin work of `total` units."""
         self.total, self.done, self.unit = total, 0, unit
         self.began = self.said = time.monotonic()
 
     def advance(self, amount: int = 1, note: str | None = None) -> None:
+        """Count, and now and then say a line."""
         self.done += amount
         now = time.monotonic()
         finished = self.total > 0 and self.done >= self.total
@@ -86,9 +88,11 @@ class Bar(Progress):
         self.task = self.bars.add_task(label, total=None, unit="", note="")
 
     def start(self, total: int, unit: str = "") -> None:
+        """Begin work of `total` units."""
         self.bars.reset(self.task, total=total, unit=unit, note="")
 
     def advance(self, amount: int = 1, note: str | None = None) -> None:
+        """Move the bar."""
         if note is not None:
             self.bars.update(self.task, note=note)
         self.bars.advance(self.task, amount)

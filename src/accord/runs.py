@@ -6,6 +6,7 @@ outputs of earlier stages, and this package's version. The manifest is written l
 that was killed has none and is done again.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -25,6 +26,8 @@ from accord.records import explain, write_json, write_text
 
 MANIFEST = "manifest.json"
 KEY = ".key"
+LOCK = ".lock"
+HASHES = ".hashes.json"
 
 
 class Run:
@@ -32,7 +35,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._hashes: dict[str, Any] = {}
+        self._hashes = _read_object(folder / HASHES) or {}
         self._lock: int | None = None
 
     def open(self, config: Mapping[str, Any]) -> None:
@@ -40,23 +43,39 @@ class Run:
 
         Raises InputError if it holds something else, RunError if another process works in it.
         """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"{self.folder}: is a file; -o wants a folder")
-        marker = self.folder / "config.json"
-        if self.folder.is_dir() and any(self.folder.iterdir()) and not _is_ours(marker):
+        self.require_usable()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise
             raise InputError(
-                f"{self.folder}: is not empty and is no run folder; give another folder with -o"
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+                f"{self.folder}: cannot be written ({_reason(error)}); give another folder with -o"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self.close()
             raise RunError(
                 f"{self.folder}: another process is running in it; wait for it"
             ) from None
-        self._hashes = _read_json(self.folder / ".hashes.json") or {}
-        write_json(marker, {"accord": __version__, **config})
+        write_json(self.folder / "config.json", {"accord": __version__, **config})
+
+    def require_usable(self) -> None:
+        """Raise InputError if the folder holds something that is no run."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{self.folder}: is a file; -o wants a folder")
+        # A run that was killed, or had no space, before its config was written left these.
+        ours = {LOCK, ".config.json.partial"}
+        if (
+            self.folder.is_dir()
+            and any(path.name not in ours for path in self.folder.iterdir())
+            and not _is_ours(self.folder / "config.json")
+        ):
+            raise InputError(
+                f"{self.folder}: is not empty and is no run folder; give another folder with -o"
+            )
 
     def close(self) -> None:
         """Release the folder."""
@@ -76,7 +95,10 @@ class Run:
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """The manifest of a complete stage, else None."""
-        return _read_json(self.stage(stage) / MANIFEST)
+        found = _read_object(self.stage(stage) / MANIFEST)
+        if found is None or not isinstance(found.get("outputs"), dict) or "key" not in found:
+            return None
+        return found
 
     def is_fresh(self, stage: str, key: str) -> bool:
         """Whether the stage is complete under `key` and its files are still what they were."""
@@ -95,15 +117,16 @@ class Run:
         return True
 
     def begin(self, stage: str, key: str, *, anew: bool = False) -> Path:
-        """Make the stage's folder ready for work under `key`, and take its manifest away.
+        """Make the stage's folder ready for work under `key`.
 
-        What a killed run left under the same key stays, to be continued, unless `anew`; what
-        belongs to another key goes.
+        What a killed run left under the same key stays, to be continued, unless `anew`. All else
+        goes: what belongs to another key, and a complete stage whose files were changed since.
         """
         folder = self.stage(stage)
-        (folder / MANIFEST).unlink(missing_ok=True)
         mark = folder / KEY
-        if anew or not mark.is_file() or mark.read_text("utf-8") != key:
+        complete = (folder / MANIFEST).exists()
+        if anew or complete or not mark.is_file() or mark.read_text("utf-8") != key:
+            mark.unlink(missing_ok=True)  # first: what a kill leaves of the rest must not be kept
             shutil.rmtree(folder, ignore_errors=True)
             write_text(mark, key)
         return folder
@@ -126,7 +149,7 @@ class Run:
         stat = path.stat()
         stamp = [stat.st_size, stat.st_mtime_ns]
         known = self._hashes.get(str(path.resolve()))
-        if known and known[:2] == stamp:
+        if isinstance(known, list) and known[:2] == stamp:
             return str(known[2])
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256") if _HAS_FILE_DIGEST else _digest(file)
@@ -140,7 +163,7 @@ class Run:
 
     def save_hashes(self) -> None:
         """Keep the known hashes for the next process."""
-        write_json(self.folder / ".hashes.json", self._hashes)
+        write_json(self.folder / HASHES, self._hashes)
 
 
 _HAS_FILE_DIGEST = hasattr(hashlib, "file_digest")  # Python >= 3.11
@@ -160,23 +183,28 @@ def hash_json(value: Any) -> str:
 
 
 def _is_ours(marker: Path) -> bool:
-    found = _read_json(marker)
-    return isinstance(found, dict) and "accord" in found
+    return "accord" in (_read_object(marker) or {})
 
 
-def _read_json(path: Path) -> Any:
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file of ours; None if it is absent or was damaged."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 def read_config(folder: Path) -> Config:
     """The resolved config of a run folder; raises InputError if it is none."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder")
-    found = _read_json(folder / "config.json")
-    if not isinstance(found, dict) or "accord" not in found:
+    found = _read_object(folder / "config.json")
+    if found is None or "accord" not in found:
         raise InputError(f"{folder}: is no run folder of accord (no config.json of a run)")
     try:
         return Config.model_validate({k: v for k, v in found.items() if k != "accord"})

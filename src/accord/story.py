@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,10 @@ def _timings(run: Run) -> dict[str, float]:
     found: dict[str, float] = {}
     events = run.folder / "events.jsonl"
     for line in events.read_text("utf-8").splitlines():
-        entry = json.loads(line)
-        if entry["event"] == "done":
-            found[entry["stage"]] = entry["seconds"]
+        with suppress(json.JSONDecodeError):  # half a line of a run that was killed
+            entry = json.loads(line)
+            if entry["event"] == "done":
+                found[entry["stage"]] = entry["seconds"]
     return found
 
 

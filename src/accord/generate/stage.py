@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +53,15 @@ def generate(
         replies = ask(
             todo, prompt=prompt or Prompt(), max_new_tokens=max_new_tokens, **options or {}
         )
-        for name, group in groupby(_watched(replies, progress), key=lambda r: r.model):
-            by_id = {reply.id: reply for reply in group}
-            cut = max(cut, sum(reply.cut for reply in by_id.values()))
-            write_records(parts[name], _answers(name, wordings, contexts, by_id))
+        said: dict[str, dict[str, Reply]] = {job.model: {} for job in todo}
+        for reply in replies:
+            progress.advance(1, reply.model)
+            by_id = said[reply.model]
+            by_id[reply.id] = reply
+            if len(by_id) == len(requests):  # at once: the next model may be killed
+                write_records(parts[reply.model], _answers(reply.model, wordings, contexts, by_id))
+        _require_all(said, wordings)
+        cut = max(sum(reply.cut for reply in by_id.values()) for by_id in said.values())
     answers = [a for part in parts.values() if requests for a in read_records(part, Answer)]
     notes = [f"generation: passages were cut in {cut} prompts to fit the window"] if cut else []
     return answers, notes
@@ -68,10 +72,11 @@ def _part(out: Path, name: str, key: str) -> Path:
     return out / "parts" / f"{name}-{digest}.jsonl"
 
 
-def _watched(replies: Iterable[Reply], progress: Progress) -> Iterable[Reply]:
-    for reply in replies:
-        progress.advance(1, reply.model)
-        yield reply
+def _require_all(said: Mapping[str, Mapping[str, Reply]], wordings: Sequence[Wording]) -> None:
+    for name, replies in said.items():
+        lost = [w.id for w in wordings if w.id not in replies]
+        if lost:
+            raise RunError(f"generate: {name} gave no answer to `{lost[0]}` ({len(lost)} lost)")
 
 
 def _answers(
@@ -80,9 +85,6 @@ def _answers(
     contexts: Mapping[str, Sequence[Passage]],
     replies: Mapping[str, Reply],
 ) -> list[Answer]:
-    lost = [w.id for w in wordings if w.id not in replies]
-    if lost:
-        raise RunError(f"generate: {name} gave no answer to `{lost[0]}` ({len(lost)} lost)")
     return [
         Answer.model_validate(
             {

@@ -112,9 +112,10 @@ def _in_workers(batches: Sequence[_Batch], how: _Decoding, workers: int) -> Iter
         for future in futures:
             yield from future.result()
     except BrokenProcessPool:
+        fewer = f"generate.workers below {workers} or " if workers > 1 else ""
         raise RunError(
             "generate: a worker process was killed, most likely for want of memory; "
-            f"set generate.workers below {workers} or a smaller generate.batch_size and run again"
+            f"set {fewer}a smaller generate.batch_size and run again"
         ) from None
     finally:
         # An interrupt must not wait for batches that are being decoded.
@@ -159,12 +160,13 @@ def _decode(batch: _Batch, how: _Decoding) -> list[Reply]:
     from accord.models.losses import pad_left
 
     model, tokenizer = _load(batch.folder, how.dtype)
+    ends = {how.end, tokenizer.eos_token_id} - {None}
     ids = pad_left([list(p) for p in batch.prompts], tokenizer.pad_token_id).to(model.device)
     mask = pad_left([[1] * len(p) for p in batch.prompts], 0).to(model.device)
     greedy = GenerationConfig(
         do_sample=False,
         max_new_tokens=how.max_new_tokens,
-        eos_token_id=sorted({how.end, tokenizer.eos_token_id or how.end}),
+        eos_token_id=sorted(ends),
         pad_token_id=tokenizer.pad_token_id,
     )
     with torch.inference_mode():

@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,6 +33,7 @@ def device() -> str:
 
 def load_model(folder: Path, dtype: str = "float32", where: str | None = None) -> CausalLM:
     """Load a causal language model; raises InputError if `folder` holds something else."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     quiet_transformers()
@@ -38,7 +41,7 @@ def load_model(folder: Path, dtype: str = "float32", where: str | None = None) -
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=DTYPES[dtype], local_files_only=True
         )
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
+    except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
         line = str(error).strip().split("\n", 1)[0][:200]
         raise InputError(
             f"{folder}: transformers cannot load it as a language model: {line}"
@@ -75,10 +78,11 @@ def dequantise(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     quiet_transformers()
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-    )
+    with redirect_stderr(StringIO()):  # its bar does not heed transformers' own switch
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        )
     # Without its quantisation mark the model is an ordinary one that save_pretrained accepts.
     model.hf_quantizer.remove_quantization_config(model)
     save_model(model, tokenizer, folder)

@@ -18,6 +18,7 @@ class Encoder:
         self._model: Any = None
 
     def _load(self) -> Any:
+        from safetensors import SafetensorError
         from sentence_transformers import SentenceTransformer
 
         from accord.models.base import quiet_transformers
@@ -25,7 +26,7 @@ class Encoder:
         quiet_transformers()
         try:
             return SentenceTransformer(str(self.folder), local_files_only=True)
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
             line = str(error).strip().split("\n", 1)[0][:200]
             raise InputError(f"encoder: {self.folder}: cannot be loaded: {line}") from error
 

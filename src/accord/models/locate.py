@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,9 +98,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "accord"
 
 
-def _dequantised(entry: Embedded, gguf: Path) -> Path:
+def is_dequantised(gguf: Path) -> bool:
+    """Whether an embedded model has been dequantised into the cache."""
+    return _dequantised_folder(gguf).is_dir()
+
+
+def _dequantised_folder(gguf: Path) -> Path:
     digest = hashlib.sha256(gguf.read_bytes()).hexdigest()[:16]
-    folder = cache_folder() / f"{gguf.stem}-dequantised-{digest}"
+    return cache_folder() / f"{gguf.stem}-dequantised-{digest}"
+
+
+def _dequantised(entry: Embedded, gguf: Path) -> Path:
+    folder = _dequantised_folder(gguf)
     if folder.is_dir():
         return folder
     from accord.models.base import dequantise
@@ -111,7 +121,7 @@ def _dequantised(entry: Embedded, gguf: Path) -> Path:
         dequantise(gguf, partial)
         (partial / "README.md").write_text(
             f"---\nlicense: {entry.licence}\nlibrary_name: transformers\n---\n"
-            f"# {entry.title}\n\nDequantised to fp32 from `{gguf.name}` (sha256 {digest}...).\n"
+            f"# {entry.title}\n\nDequantised to fp32 from `{gguf.name}` ({folder.name}).\n"
             "Its weights are those of the 4-bit file, not the original ones.\n",
             encoding="utf-8",
         )
@@ -142,13 +152,21 @@ def _usable(folder: Path, field: str) -> Path:
         )
     if not list(folder.glob("*.safetensors")):
         raise InputError(
-            f"{field}: {folder} has no *.safetensors; other weights are not read: convert them with "
-            "save_pretrained of transformers"
+            f"{field}: {folder} has no *.safetensors; other weights are not read: convert them "
+            "with save_pretrained of transformers"
         )
     return folder
 
 
-def _from_hub(name: str, field: str) -> Path:
+def require_on_hub(name: str, field: str) -> None:
+    """Raise InputError if the hub, or the cache of it, has no such model; fetches its config."""
+    _from_hub(name, field, ["config.json"])
+
+
+_WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md")
+
+
+def _from_hub(name: str, field: str, wanted: Sequence[str] = _WANTED) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import (
@@ -160,9 +178,8 @@ def _from_hub(name: str, field: str) -> Path:
         raise InputError(
             f'{field}: {name}: a model from the hub needs `pip install "accord[models]"`'
         ) from None
-    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md"]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        return Path(snapshot_download(name, allow_patterns=list(wanted)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
             f"{field}: {name} is neither a folder nor to be had from the model hub "

@@ -18,6 +18,17 @@ from accord.errors import InputError
 from accord.models.base import Tokenizer
 from accord.records import Passage
 
+# What a template that jinja accepts can still raise while it is rendered.
+_FAILURES = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -51,18 +62,19 @@ class Prompter:
             ids = self._ids(query, kept)
         if len(ids) > budget:
             raise InputError(
-                f"question `{name}`: instruction and question alone take {len(ids)} tokens and only "
-                f"{budget} are left for the prompt; shorten the question or raise prompt.max_tokens"
+                f"question `{name}`: instruction and question alone take {len(ids)} tokens and "
+                f"only {budget} are left for the prompt; shorten the question or raise "
+                "prompt.max_tokens"
             )
         return Prompt(tuple(ids), cut)
 
     def answer_ids(self, answer: str) -> tuple[int, ...]:
-        """What the model should say after the prompt: the answer's tokens and the end of the turn."""
+        """What the model should say: the answer's tokens and the end of the turn."""
         text = answer if self.has_chat_template else " " + answer
         return (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end)
 
     def _shortened(self, passage: Passage, surplus: int) -> Passage | None:
-        """The passage without its last `surplus` tokens, at least one word shorter; None if empty."""
+        """The passage less its last `surplus` tokens and at least a word; None if that is all."""
         ids = self.tokenizer(passage.text, add_special_tokens=False)["input_ids"]
         text = self.tokenizer.decode(ids[: max(0, len(ids) - surplus)], skip_special_tokens=True)
         words = passage.text.split()
@@ -70,9 +82,11 @@ class Prompter:
         return passage.model_copy(update={"text": " ".join(kept)}) if kept else None
 
     def _ids(self, query: str, passages: Sequence[Passage]) -> list[int]:
+        # Plain dicts: through the methods of a record a template could leave the sandbox.
+        plain = [passage.model_dump() for passage in passages]
         try:
-            text = self.template.render(query=query, passages=passages).strip()
-        except TemplateError as error:
+            text = self.template.render(query=query, passages=plain).strip()
+        except _FAILURES as error:
             raise InputError(f"prompt.template: cannot be rendered: {error}") from None
         if not self.has_chat_template:
             return list(self.tokenizer(text + "\nAnswer:")["input_ids"])
@@ -86,12 +100,12 @@ class Prompter:
             rendered: str = self.tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=answer is None
             )
-        except TemplateError as error:
+        except _FAILURES as error:
             raise InputError(f"the model's chat template cannot be rendered: {error}") from None
         return rendered
 
     def _end_of_turn(self) -> int:
-        """The token that ends an answer: the special one after it in the chat template, else eos."""
+        """What ends an answer: the special token after it in the chat template, else eos."""
         eos: int | None = self.tokenizer.eos_token_id
         if self.has_chat_template:
             rest = self._chat("Q", "ANSWER").rpartition("ANSWER")[2]

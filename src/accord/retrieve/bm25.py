@@ -26,10 +26,11 @@ def bm25(
     """
     import bm25s
 
-    texts = [f"{p.title}\n{p.text}" if p.title else p.text for p in passages]
+    texts = _tokens([f"{p.title}\n{p.text}" if p.title else p.text for p in passages])
+    vocabulary = {token for text in texts for token in text}
     index = bm25s.BM25(k1=k1, b=b, method="lucene")
-    index.index(_tokens(texts), show_progress=False)
-    vocabulary = set(index.vocab_dict)
+    if vocabulary:  # bm25s cannot index a collection without a single word
+        index.index(texts, show_progress=False)
     for query in queries:
         known = [t for t in _tokens([query])[0] if t in vocabulary]
         if not known:

@@ -46,7 +46,7 @@ def tokenize(
     return Example(wording.id, prompt.ids, answer, tuple(query), prompt.cut)
 
 
-class Examples(torch.utils.data.Dataset[dict[str, Any]]):
+class Examples(torch.utils.data.Dataset):  # type: ignore[misc]
     """The examples of one specialist; with neighbours, each comes with a positive and a negative.
 
     The draw depends on (seed, epoch, example id) only: `epoch` is set at the start of each.

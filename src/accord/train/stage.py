@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from accord import config
 from accord.errors import InputError
@@ -14,6 +14,10 @@ from accord.models.encoder import Encoder
 from accord.progress import SILENT, Progress
 from accord.records import Model, Passage, Wording, write_json
 from accord.train.neighbours import LEAST_QUERIES, Neighbours, find_neighbours
+
+if TYPE_CHECKING:
+    from accord.models.prompt import Prompter
+    from accord.train.examples import Example
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ def plan_rows(settings: config.Train) -> list[Row]:
 
 def select(row: Row, wordings: Sequence[Wording]) -> list[Wording]:
     """The training wordings of a row, those that have a reference answer."""
-    return [w for w in wordings if w.answer and (w.type is None or w.type in row.types)]
+    answered = [w for w in wordings if w.answer and not w.answer.isspace()]
+    return [w for w in answered if w.type is None or w.type in row.types]
 
 
 def require_enough(rows: Sequence[Row], wordings: Sequence[Wording]) -> None:
@@ -162,7 +167,7 @@ class _Job:
         partial.rename(target)
         return self._notes(prompter, sum(e.cut for e in examples))
 
-    def _tokenize(self, prompter, model):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def _tokenize(self, prompter: "Prompter", model: Any) -> list["Example"]:
         from accord.models.base import window
         from accord.train.examples import tokenize
 
@@ -178,7 +183,7 @@ class _Job:
             for wording in self.wordings
         ]
 
-    def _notes(self, prompter, cut: int) -> list[str]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def _notes(self, prompter: "Prompter", cut: int) -> list[str]:
         notes = []
         if not prompter.has_chat_template:
             notes.append("the tokenizer has no chat template: prompts are plain text")

@@ -17,20 +17,22 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from accord.errors import RunError
-from accord.models.base import CausalLM, device, positions
+from accord.models.base import CausalLM, device, give_memory_back, positions
 from accord.models.losses import answer_cross_entropy, mean_pool, triplet
 from accord.progress import Progress
 from accord.train.examples import Examples, collate
 
 
-class ConsistencyTrainer(Trainer):
+class ConsistencyTrainer(Trainer):  # type: ignore[misc]
     """L = L_CE + alpha * L_triplet (paper, section 3.2, equation 1)."""
 
     def __init__(self, *, alpha: float, margin: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.alpha, self.margin = alpha, margin
-        # compute_loss divides by the global batch itself, so the Trainer must not divide again.
+        # compute_loss divides by the global batch itself, so the Trainer must not divide again,
+        # and must count the answer tokens even for models that take no such argument.
         self.loss_is_scaled_for_ga = True
+        self.model_accepts_loss_kwargs = True
         self.parts = {"ce": 0.0, "triplet": 0.0}
         self._examples = 1
 
@@ -49,6 +51,17 @@ class ConsistencyTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """This micro-batch's share of the loss of the global batch."""
+        # One autocast around both passes: each weight is then cast to bf16 once, not twice.
+        with self.accelerator.autocast():
+            return self._loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def _loss(
+        self,
+        model: CausalLM,
+        inputs: dict[str, Tensor],
+        return_outputs: bool,
+        num_items_in_batch: Tensor | int | None,
+    ) -> Any:
         mask = inputs["attention_mask"]
         outputs = model(
             input_ids=inputs["input_ids"],
@@ -101,6 +114,9 @@ class _Log(TrainerCallback):  # type: ignore[misc]
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
         done = min(self.left, batch * args.world_size)
         self.left -= done
+        if device() == "cpu":
+            # Batches of changing length fragment the heap: it would be 1 GB larger in the end.
+            give_memory_back()
         self.progress.advance(done, self.note)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
-from jinja2 import TemplateError
+from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
@@ -58,7 +58,7 @@ def semantic(
     )
 
     def ask(question: Question) -> list[Rewording] | Skip:
-        text = template.render(query=question.query, k=k)
+        text = _rendered(template, prompt, question.query, k)
         try:
             reply = client.chat.completions.create(
                 model=model,
@@ -82,18 +82,25 @@ def semantic(
         yield from pool.map(ask, questions)
 
 
-def _template(path: Path | None):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _template(path: Path | None) -> Template:
     if path is None:
         text = resources.files("accord.vary").joinpath("paraphrase.jinja").read_text("utf-8")
     else:
         try:
             text = path.read_text("utf-8")
-        except OSError as error:
-            raise InputError(f"{path}: cannot read the prompt: {error.strerror}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: the prompt cannot be read: {error}") from None
     try:
-        return ImmutableSandboxedEnvironment().from_string(text)
+        return ImmutableSandboxedEnvironment(undefined=StrictUndefined).from_string(text)
     except TemplateError as error:
         raise InputError(f"{path}: not a valid jinja2 template: {error}") from None
+
+
+def _rendered(template: Template, path: Path | None, query: str, k: int) -> str:
+    try:
+        return template.render(query=query, k=k)
+    except TemplateError as error:
+        raise InputError(f"{path}: cannot be rendered: {error}") from None
 
 
 def parse_reply(reply: str, query: str, k: int) -> list[Rewording] | Skip:

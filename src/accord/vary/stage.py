@@ -87,7 +87,7 @@ def _keep(
     """Drop repeats, then take one of each kind in turn until `limit`."""
     seen = {question.query}
     rounds = max((len(vs) for vs in by_type.values()), default=0)
-    kept = []
+    kept: list[Variation] = []
     for turn in range(rounds):
         for name, variations in by_type.items():
             if turn >= len(variations):

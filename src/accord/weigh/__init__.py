@@ -1,1 +1,1 @@
-"""How consistent is each layer of each specialist? Activations, similarities, weights (section 3.3)."""
+"""How consistent is each layer? Activations, similarities, weights (paper, section 3.3)."""

@@ -102,24 +102,25 @@ def _matrix(rows: Sequence[Sequence[float]], names: Sequence[str]) -> NDArray[np
 def spread(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     """By layer, the range of distances across models relative to their mean: [K, L] -> [L]."""
     middle = distances.mean(axis=0)
-    return np.ptp(distances, axis=0) / np.where(middle > 0, middle, 1.0)
+    relative: NDArray[np.float64] = np.ptp(distances, axis=0) / np.where(middle > 0, middle, 1.0)
+    return relative
 
 
 def _notes(distances: NDArray[np.float64], similarity: str) -> list[str]:
     count, notes = len(distances), []
     relative = spread(distances)
     notes.append(
-        f"layer weights: {similarity} distances are {distances.min():.3f} to {distances.max():.3f}; "
-        f"across models they differ by {relative.min():.1%} to {relative.max():.1%} of their mean "
-        f"in a layer (median {np.median(relative):.1%})"
+        f"layer weights: {similarity} distances are {distances.min():.3f} to "
+        f"{distances.max():.3f}; across models they differ by {relative.min():.1%} to "
+        f"{relative.max():.1%} of their mean in a layer (median {np.median(relative):.1%})"
     )
     if count == 2:
         notes.append(
-            "layer weights: with 2 models the shares are always 0 and 1 whatever the gap (equation 3)"
+            "layer weights: with 2 models the shares are 0 and 1 whatever the gap (equation 3)"
         )
     level = int((np.ptp(distances, axis=0) == 0).sum())
     if level:
         notes.append(
-            f"layer weights: in {level} layers all models are equally far, so each has share 1/{count}"
+            f"layer weights: in {level} layers all models are equally far: each has share 1/{count}"
         )
     return notes

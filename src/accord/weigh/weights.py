@@ -19,7 +19,8 @@ def paper(
     # All models equally far: no one has a larger share (our choice; the paper divides by 0).
     equal = np.full_like(closeness, 1.0 / len(distances))
     share = np.divide(closeness, total, out=equal, where=total > 0)  # r_k = dt_k / sum_j dt_j
-    return 1.0 / (1.0 + np.exp(-(a * share + b)))  # w_k = sigmoid(a r_k + b)      (equation 4)
+    weights: NDArray[np.float64] = 1 / (1 + np.exp(-(a * share + b)))  # sigmoid   (equation 4)
+    return weights
 
 
 @register("weightings", "uniform")
