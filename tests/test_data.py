@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from rapidfuzz import fuzz
 
 from accord.config import Data, load_config
-from accord.data import SPLITS, assign_splits, dev_parts, load_dataset, wordings
+from accord.data import (
+    SPLITS,
+    assign_splits,
+    dev_parts,
+    keep_apart,
+    load_dataset,
+    same_query,
+    wordings,
+)
 from accord.errors import InputError
 from accord.records import Question, Variation
 
@@ -78,6 +86,24 @@ def test_a_variation_is_always_in_its_originals_split(ids, seed, data):
         w.original_id: {v.part for v in asked if v.original_id == w.original_id} for w in asked
     }
     assert all(len(found) == 1 for found in parts.values())
+
+
+@given(st.lists(st.tuples(st.sampled_from(SPLITS), st.sampled_from("abcdefA"))))
+def test_no_query_is_asked_in_two_splits_once_they_are_kept_apart(rows):
+    questions = [Question(id=f"q{s}", query=f"about {s}?", split=s) for s in SPLITS]
+    made = [
+        Variation(id=f"v{n}", original_id=f"q{split}", type="t", query=text)
+        for n, (split, text) in enumerate(rows)
+    ]
+    made.append(Variation(id="w", original_id="qtrain", type="t", query="About  test"))
+    kept, skipped = keep_apart(questions, made)
+    asked = {(same_query(w.query), w.split) for w in wordings(questions, kept, 0)}
+    assert len({query for query, _ in asked}) == len(asked)
+    assert len(kept) + len(skipped) == len(made)
+    assert [v for v in made if v.original_id == "qtest"] == [
+        v for v in kept if v.original_id == "qtest"
+    ]
+    assert any("test split" in s.reason for s in skipped)
 
 
 def files(folder, qa=None, passages=None, variations=None):

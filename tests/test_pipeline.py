@@ -99,6 +99,7 @@ def test_the_resolved_config_of_a_run_is_the_config(finished):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_real_commands_killed_at_random_moments_end_the_same(tmp_path, tiny_llama):
     import yaml
 

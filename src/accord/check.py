@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from accord.config import STAGES, Config, load_config
-from accord.data import SPLITS, Dataset, load_dataset
+from accord.data import SPLITS, Dataset, load_dataset, same_query
 from accord.errors import AccordError, InputError
 from accord.models.locate import (
     EMBEDDED,
@@ -122,7 +122,7 @@ def _shared_queries(data: Dataset) -> Iterator[Finding]:
     asked = [(q.query, splits[q.id], q.id) for q in data.questions]
     asked += [(v.query, splits[v.original_id], v.id) for v in data.variations]
     for query, split, name in asked:
-        key = " ".join(query.casefold().split()).rstrip("?!. ")
+        key = same_query(query)
         if places.setdefault(key, split) != split:
             yield Finding(
                 "error",

@@ -12,7 +12,15 @@ from typing import TypeVar
 
 from accord.config import Data
 from accord.errors import InputError
-from accord.records import Passage, Question, Split, Variation, Wording, read_records
+from accord.records import (
+    Passage,
+    Question,
+    Skipped,
+    Split,
+    Variation,
+    Wording,
+    read_records,
+)
 
 K = TypeVar("K", Question, Passage, Variation)
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -141,6 +149,32 @@ def dev_parts(questions: Iterable[Question], seed: int) -> dict[str, str]:
     ranked = sorted(dev, key=lambda i: (_uniform(seed, "dev", i), i))
     half = (len(ranked) + 1) // 2
     return {i: "fit" if rank < half else "select" for rank, i in enumerate(ranked)}
+
+
+def same_query(query: str) -> str:
+    """What two queries share that differ in case, spaces and closing marks only."""
+    return " ".join(query.casefold().split()).rstrip("?!. ")
+
+
+def keep_apart(
+    questions: Sequence[Question], variations: Sequence[Variation]
+) -> tuple[list[Variation], list[Skipped]]:
+    """Drop every variation that asks what another split asks: test must not leak into training.
+
+    Questions stay, then the variations of test, of dev, of train.
+    """
+    splits = {q.id: q.split for q in questions}
+    asked = {same_query(q.query): q.split for q in questions}
+    crossing: dict[str, Skipped] = {}
+    for split in reversed(SPLITS):
+        for v in variations:
+            if splits[v.original_id] != split:
+                continue
+            first = asked.setdefault(same_query(v.query), split)
+            if first != split:
+                reason = f"the same query as in the {first} split"
+                crossing[v.id] = Skipped(original_id=v.original_id, type=v.type, reason=reason)
+    return [v for v in variations if v.id not in crossing], list(crossing.values())
 
 
 def wordings(

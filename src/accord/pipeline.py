@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from accord import __version__
 from accord.config import STAGES as STAGE_NAMES
 from accord.config import Config
-from accord.data import Dataset, load_dataset, wordings
+from accord.data import Dataset, keep_apart, load_dataset, wordings
 from accord.errors import InputError
 from accord.evaluate.stage import evaluate
 from accord.evaluate.table import table
@@ -127,8 +127,9 @@ def do_vary(work: Work, out: Path, key: str, progress: Progress) -> Notes:
         seed=work.config.seed,
         progress=progress,
     )
+    made, crossing = keep_apart(work.data.questions, made)
     write_records(out / "variations.jsonl", made)
-    write_records(out / "variations.skipped.jsonl", skipped)
+    write_records(out / "variations.skipped.jsonl", [*skipped, *crossing])
     write_records(out / "wordings.jsonl", wordings(work.data.questions, made, work.config.seed))
     return [f"{len(made)} variations of {len(work.data.questions)} questions"]
 
