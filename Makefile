@@ -7,7 +7,7 @@ EXTRAS := models,vary,endpoints,embedded,test,lint
 LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 INDEX := $(or $(PIP_INDEX_URL),$(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null))
 UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(if $(INDEX),UV_DEFAULT_INDEX="$(INDEX)") \
-      $(BIN)/uv pip install --quiet --python $(BIN)/python
+      $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 GPU := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
 # One thread a process: two threads beside any other load collapse.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1

@@ -8,7 +8,7 @@ from conftest import HELPDESK
 from helpers import accord, example_config, refusal, tree
 
 from accord.check import check_file, require_ready
-from accord.config import load_config
+from accord.configfile import load_config
 from accord.errors import InputError
 from accord.pipeline import choose, plan, run
 

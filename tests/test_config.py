@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from accord.config import Config, Section, load_config
+from accord.config import Config, Section
+from accord.configfile import load_config
 from accord.errors import InputError
 from accord.runs import Run, read_config
 
@@ -229,7 +230,7 @@ def sections(kind=Config):
                 yield from sections(inner)
 
 
-@pytest.mark.parametrize("section", set(sections()), ids=lambda s: s.__name__)
+@pytest.mark.parametrize("section", list(dict.fromkeys(sections())), ids=lambda s: s.__name__)
 def test_every_section_and_field_is_described(section):
     assert issubclass(section, Section)
     assert section.__doc__

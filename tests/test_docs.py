@@ -33,16 +33,23 @@ def test_every_relative_link_resolves(page):
         assert not anchor or anchor in anchors(found), target
 
 
+def ours(kind):
+    """The names of the built-in components: other tests may have registered some of their own."""
+    known = components(kind).items()
+    return [name for name, c in known if c.function.__module__.startswith("accord.")]
+
+
 def test_every_component_has_one_line_in_the_docs():
     text = (ROOT / "docs" / "components.md").read_text("utf-8")
     for kind in KINDS:
         (section,) = re.findall(rf"^## {kind}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
-        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(components(kind))
+        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == ours(kind)
 
 
 def test_every_option_of_a_component_is_in_the_docs():
     text = (ROOT / "docs" / "components.md").read_text("utf-8")
     for kind in KINDS:
-        for name, found in components(kind).items():
+        for name in ours(kind):
+            found = components(kind)[name]
             (line,) = re.findall(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
             assert re.findall(r"`(\w+) = ", line) == list(found.options)

@@ -3,7 +3,7 @@
 import pytest
 from helpers import tree
 
-from accord.config import load_config
+from accord.configfile import load_config
 from accord.data import load_dataset
 from accord.errors import InputError
 from accord.example import FILES, example_folder, write_example

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 from helpers import ENVIRONMENT, PROGRAM, ROWS, SMALL, accord, example_config, result
 
-from accord.config import load_config
+from accord.configfile import load_config
 from accord.pipeline import run
 from accord.records import Answer, Grounded, Wording, read_records
 

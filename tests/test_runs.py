@@ -11,7 +11,8 @@ import pytest
 from helpers import SMALL, example_config, result
 
 from accord import registry
-from accord.config import STAGES, load_config
+from accord.config import STAGES
+from accord.configfile import load_config
 from accord.errors import InputError, RunError
 from accord.generate.request import Reply
 from accord.pipeline import plan, run

@@ -5,7 +5,7 @@ import torch
 from conftest import make_tokenizer, make_wordings, tiny_model
 from safetensors.torch import load_file
 
-from accord import config, pipeline
+from accord import config, stages
 from accord.errors import InputError, RunError
 from accord.progress import Progress
 from accord.records import Passage, Wording
@@ -211,8 +211,8 @@ def test_the_pipeline_gives_training_the_train_split_alone(monkeypatch, tmp_path
         def contexts(self):
             return CONTEXTS
 
-    monkeypatch.setattr(pipeline, "train", fake_train)
-    pipeline.do_train(Work(), tmp_path, "key", Progress())
+    monkeypatch.setattr(stages, "train", fake_train)
+    stages.do_train(Work(), tmp_path, "key", Progress())
     assert {w.split for w in given["wordings"]} == {"train"} and given["seed"] == 7
 
 

@@ -119,6 +119,7 @@ def test_i_we(query, expected):
         ("Can we drive together?", "speaks of what one person or one group has"),
         ("What could I do if I were late?", "agreement is not safe"),
         ("are I allowed", "agreement is not safe"),
+        ("are we've allowed", "agreement is not safe"),
         ("How do I sign the Blue Note I want?", "unclear whether I is a pronoun"),
         ("Is it the type I need?", "unclear whether I is a pronoun"),
     ],

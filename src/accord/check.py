@@ -8,7 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from accord.config import STAGES, Config, load_config
+from accord.config import STAGES, Config
+from accord.configfile import load_config
 from accord.data import SPLITS, Dataset, load_dataset, same_query
 from accord.errors import AccordError, InputError
 from accord.models.locate import (

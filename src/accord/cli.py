@@ -4,52 +4,20 @@ Exit codes: 0 done, 1 failed while running, 2 usage, config or input data, 3 a g
 130 interrupted. Everything heavy is imported inside the commands: `accord --help` is instant.
 """
 
-import errno
 import os
-import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
-from typer.core import TyperGroup
 
 from accord import __version__
-from accord.errors import AccordError, InputError
+from accord.errors import InputError
+from accord.options import ConfigFile, Guarded, Json, Limit, Quiet, RunFolder, Seed, Sets, Verbose
 from accord.terminal import Terminal
 
 # Threads that spin while they wait for a core collapse beside any other load; waiting ones do not.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-
-class Guarded(TyperGroup):
-    """Turns errors into one sentence and the right exit code; `-v` shows the traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; an error of ours becomes a sentence and an exit code."""
-        try:
-            return super().invoke(ctx)
-        except AccordError as error:
-            self._end(ctx, str(error), error.exit_code, error)
-        except KeyboardInterrupt as error:
-            self._end(ctx, "interrupted; the same command resumes the work", 130, error)
-        except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            where = error.filename or "the disk"
-            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-            way_out = f"{'make room' if full else 'mend it'} or {_WAY_OUT}"
-            self._end(ctx, f"{where}: {(error.strerror or '').lower()}; {way_out}", 1, error)
-
-    def _end(self, ctx: Any, message: str, code: int, error: BaseException) -> None:
-        if (ctx.obj or {}).get("verbose"):
-            import traceback
-
-            traceback.print_exception(error)
-        print(f"accord: {message}", file=sys.stderr)
-        raise typer.Exit(code)
-
-
-_WAY_OUT = "choose another place with -o, then run the same command to resume"
 
 app = typer.Typer(
     cls=Guarded,
@@ -59,29 +27,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="The same answer to the same question, however it is asked.",
 )
-
-
-def _verbose(ctx: typer.Context, value: bool) -> None:
-    if value:
-        ctx.find_root().obj = {"verbose": True}
-
-
-Json = Annotated[bool, typer.Option("--json", help="JSON alone on stdout, all else on stderr.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
-Verbose = Annotated[
-    bool, typer.Option("-v", help="Show the traceback of an error.", callback=_verbose)
-]
-Seed = Annotated[Optional[int], typer.Option(help="Overrides the seed of the config.", min=0)]
-Sets = Annotated[Optional[list[str]], typer.Option("--set", help="a.b=value over the config.")]
-Limit = Annotated[
-    Optional[int],
-    typer.Option(help="Only the first N questions of each split.", min=1),
-]
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.")]
-RunFolder = Annotated[
-    Optional[Path],
-    typer.Option("-o", metavar="RUN", help="The run folder; default runs/<folder of the config>."),
-]
 
 
 def _version(value: bool) -> None:
@@ -167,7 +112,7 @@ def run(
     """The whole method: a merged model, the table and the report."""
     from accord import pipeline
     from accord.check import require_ready, require_stage
-    from accord.config import load_config
+    from accord.configfile import load_config
     from accord.evaluate.table import render
 
     for option, stage in (("--from", first), ("--until", last), ("--force", force)):
@@ -251,7 +196,7 @@ def _stage_command(name: str, summary: str) -> None:
         verbose: Verbose = False,
     ) -> None:
         from accord import pipeline
-        from accord.config import load_config
+        from accord.configfile import load_config
 
         settings = load_config(config, sets or [], seed=seed, limit=limit)
         folder = run_folder or _default_folder(config)

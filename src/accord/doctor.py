@@ -102,7 +102,7 @@ def _cost(path: Path, found: dict[str, Any]) -> dict[str, Any]:
     wordings are taken as 4 variations a question.
     """
     from accord.check import base_bytes
-    from accord.config import load_config
+    from accord.configfile import load_config
     from accord.data import load_dataset
     from accord.train.stage import plan_rows
 

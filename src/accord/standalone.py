@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from accord.config import Merge, Section, read_yaml, resolve_model_path
+from accord.config import Merge, Section
+from accord.configfile import read_yaml, resolve_model_path
 from accord.errors import InputError
 from accord.progress import Progress
 from accord.records import (
@@ -59,8 +60,8 @@ def merge_file(path: Path, out: Path, seed: int | None, progress: Progress) -> t
     from accord.merge.checkpoint import count_layers
     from accord.merge.stage import merge
     from accord.models.locate import locate
-    from accord.pipeline import read_weights
     from accord.records import LayerWeights
+    from accord.stages import read_weights
 
     tree = read_yaml(path)
     if "data" in tree:

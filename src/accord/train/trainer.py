@@ -165,7 +165,8 @@ def fit(
         gradient_accumulation_steps=math.ceil(batch_size / micro_batch_size),
         learning_rate=learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=warmup,
+        # Whole steps, rounded down: the first step of a warm-up has rate 0 and would be wasted.
+        warmup_steps=int(warmup * epochs * math.ceil(len(data) / batch_size)),
         weight_decay=weight_decay,
         optim="adamw_torch_fused",
         bf16=precision == "bf16",

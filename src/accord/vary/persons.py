@@ -63,7 +63,7 @@ _VERBS_OF_I = words(
 _DISAGREE = re.compile(
     r"\b(?:if|wish|though)\s+(?:i|we)\s+were\b|\b(?:are|were|was|is)n['\u2019]t\s+(?:i|we)\b"
     r"|\b(?:i|we)\s+(?:are|were|was)n['\u2019]t\b|\bi\s+were\b|\bwe\s+was\b|\bare\s+i\b"
-    r"|\bam\s+we\b|\b(?:i|we)\s+(?!am\b|was\b|are\b|were\b)\w+\s+(?:am|was|are|were)\b",
+    r"|\bam\s+we\b|\b(?:am|are|was|were)\s+(?:i|we)['\u2019]|\b(?:i|we)\s+(?!am\b|was\b|are\b|were\b)\w+\s+(?:am|was|are|were)\b",
     re.I,
 )
 _BE = {"am": "are", "was": "were", "are": "am", "were": "was"}

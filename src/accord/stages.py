@@ -1,0 +1,289 @@
+"""The eight stages: what does each, what of the config it depends on, and what it reads."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from accord.config import STAGES as STAGE_NAMES
+from accord.config import Config
+from accord.data import Dataset, keep_apart, load_dataset, wordings
+from accord.errors import InputError
+from accord.evaluate.stage import evaluate
+from accord.evaluate.table import table
+from accord.generate.stage import generate
+from accord.merge.stage import merge
+from accord.models.encoder import Encoder
+from accord.models.locate import locate, title
+from accord.progress import Progress
+from accord.records import (
+    Answer,
+    Grounded,
+    LayerWeights,
+    Model,
+    Passage,
+    Split,
+    Variation,
+    Wording,
+    explain,
+    read_records,
+    write_json,
+    write_records,
+)
+from accord.report.stage import report
+from accord.retrieve.stage import retrieve
+from accord.runs import Run, hash_json
+from accord.story import page_content
+from accord.train.stage import train
+from accord.vary.stage import vary
+from accord.weigh.stage import weigh
+
+Notes = Sequence[str]
+
+
+class Work:
+    """What the stages of one run share: its config, data, model folders, and finished files."""
+
+    def __init__(self, config: Config, run: Run) -> None:
+        self.config, self.run = config, run
+
+    @cached_property
+    def data(self) -> Dataset:
+        """Questions with splits, passages, frozen variations."""
+        return load_dataset(self.config.data, self.config.seed)
+
+    @cached_property
+    def base(self) -> Path:
+        """The folder of the base model."""
+        return locate(self.config.base, "base")
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The sentence encoder, loaded at first use."""
+        return Encoder(locate(self.config.encoder, "encoder"))
+
+    def wordings(self, *splits: Split) -> list[Wording]:
+        """Everything asked in these splits, from the stage vary."""
+        variations = read_records(self.run.stage("vary") / "variations.jsonl", Variation)
+        asked = wordings(self.data.questions, variations, self.config.seed)
+        return [w for w in asked if not splits or w.split in splits]
+
+    def contexts(self) -> dict[str, list[Passage]]:
+        """The passages of each wording by id, from the stage retrieve."""
+        grounded = read_records(self.run.stage("retrieve") / "contexts.jsonl", Grounded)
+        by_id = {p.id: p for p in self.data.passages}
+        return {g.id: [by_id[ranked.id] for ranked in g.passages] for g in grounded}
+
+    def models(self) -> dict[str, tuple[str, Path]]:
+        """(role, folder) of every row of the table by name, in the order of the table."""
+        trained = read_records(self.run.stage("train") / "models.jsonl", Model)
+        rows = {"B": ("base", self.base)}
+        rows |= {m.name: (m.role, self.run.folder / m.path) for m in trained}
+        return rows | {"Merged": ("merged", self.run.stage("merge") / "model")}
+
+    def specialists(self) -> dict[str, Path]:
+        """Folders of the specialists by name."""
+        return {n: folder for n, (role, folder) in self.models().items() if role == "specialist"}
+
+    def fingerprint(self, name: str) -> str:
+        """The content hash of an input that is not the output of a stage."""
+        if name in {"base", "encoder"}:
+            folder = self.base if name == "base" else self.encoder.folder
+            return self.run.hash_folder(folder)
+        if name == "template":
+            path = self.config.prompt.template
+            return self.run.hash_file(path) if path else ""
+        records = {
+            "questions": self.data.questions,
+            "passages": self.data.passages,
+            "variations": self.data.variations,
+        }[name]
+        return hash_json([r.model_dump(mode="json") for r in records])
+
+
+def do_vary(work: Work, out: Path, key: str, progress: Progress) -> Notes:
+    """Variations of the questions of every split."""
+    settings = work.config.vary
+    made, skipped = vary(
+        work.data.questions,
+        settings.components(),
+        frozen=work.data.variations,
+        max_per_question=settings.max_per_question,
+        seed=work.config.seed,
+        progress=progress,
+    )
+    made, crossing = keep_apart(work.data.questions, made)
+    write_records(out / "variations.jsonl", made)
+    write_records(out / "variations.skipped.jsonl", [*skipped, *crossing])
+    write_records(out / "wordings.jsonl", wordings(work.data.questions, made, work.config.seed))
+    return [f"{len(made)} variations of {len(work.data.questions)} questions"]
+
+
+def do_retrieve(work: Work, out: Path, key: str, progress: Progress) -> Notes:
+    """Passages for every wording."""
+    settings = work.config.retrieve
+    grounded = retrieve(
+        work.wordings(),
+        work.data.passages,
+        retriever=settings.type,
+        k=settings.k,
+        options=settings.options,
+        progress=progress,
+    )
+    write_records(out / "contexts.jsonl", grounded)
+    empty = sum(not g.passages for g in grounded)
+    return [f"{empty} wordings share no word with any passage and get none"] if empty else []
+
+
+def do_train(work: Work, out: Path, key: str, progress: Progress) -> Notes:
+    """SFT, SFT+TL, the specialists, ALL."""
+    config = work.config
+    models, notes = train(
+        work.base,
+        work.wordings("train"),
+        work.contexts(),
+        work.encoder,
+        out,
+        settings=config.train,
+        prompt=config.prompt,
+        reserve=config.generate.max_new_tokens,
+        seed=config.seed,
+        key=key,
+        progress=progress,
+    )
+    write_records(out / "models.jsonl", models)
+    return notes
+
+
+def do_weigh(work: Work, out: Path, key: str, progress: Progress) -> Notes:
+    """Layer weights from the first half of the development questions."""
+    settings = work.config.weigh
+    asked = [w for w in work.wordings("dev") if w.part == "fit"]
+    if settings.queries == "originals_only":
+        asked = [w for w in asked if w.type is None]
+    weights, notes = weigh(
+        work.specialists(),
+        [w.query for w in asked],
+        work.encoder,
+        weighting=settings.type,
+        similarity=settings.similarity,
+        pool=settings.pool,
+        options=settings.options,
+        progress=progress,
+    )
+    write_json(out / "layer_weights.json", weights.model_dump(mode="json"))
+    return notes
+
+
+def do_merge(work: Work, out: Path, key: str, progress: Progress) -> Notes:
+    """One model from the specialists."""
+    settings = work.config.merge
+    target = out / "model"
+    if target.exists():  # complete, but killed before the manifest was written
+        return []
+    return merge(
+        work.base,
+        work.specialists(),
+        read_weights(work.run.stage("weigh") / "layer_weights.json"),
+        target,
+        method=settings.method,
+        options=settings.options,
+        outside_layers=settings.outside_layers,
+        seed=work.config.seed,
+        progress=progress,
+    )
+
+
+def do_generate(work: Work, out: Path, key: str, progress: Progress) -> Notes:
+    """Answers of every model to every test wording."""
+    settings = work.config.generate
+    answers, notes = generate(
+        {name: folder for name, (_, folder) in work.models().items()},
+        work.wordings("test"),
+        work.contexts(),
+        out,
+        backend=settings.backend,
+        options=settings.options,
+        prompt=work.config.prompt,
+        max_new_tokens=settings.max_new_tokens,
+        key=key,
+        progress=progress,
+    )
+    write_records(out / "answers.jsonl", answers)
+    return notes
+
+
+def do_evaluate(work: Work, out: Path, key: str, progress: Progress) -> Notes:
+    """The five metrics with intervals, and the table."""
+    progress.start(1, "table")
+    scores = evaluate(
+        read_records(work.run.stage("generate") / "answers.jsonl", Answer),
+        {q.id: q.answer for q in work.data.questions},
+        T=work.config.evaluate.T,
+        resamples=work.config.evaluate.resamples,
+        seed=work.config.seed,
+        encode=work.encoder.encode,
+        encoder_name=title(work.config.encoder),
+    )
+    write_json(out / "scores.json", scores)
+    write_json(out / "table.json", table(scores, list(work.models())))
+    progress.advance()
+    return []
+
+
+def do_report(work: Work, out: Path, key: str, progress: Progress) -> Notes:
+    """The page."""
+    progress.start(1, "page")
+    report(page_content(work.config, work.run), out / "report.html")
+    progress.advance()
+    return []
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: what does it, what of the config it depends on, and what it reads."""
+
+    name: str
+    do: Callable[[Work, Path, str, Progress], Notes]
+    sections: tuple[str, ...]
+    reads: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+STAGES = (
+    Stage("vary", do_vary, ("vary", "seed"), ("questions", "variations"), ()),
+    Stage("retrieve", do_retrieve, ("retrieve",), ("passages",), ("vary",)),
+    Stage(
+        "train",
+        do_train,
+        ("train", "prompt", "seed", "generate.max_new_tokens"),
+        ("base", "encoder", "template", "passages"),
+        ("vary", "retrieve"),
+    ),
+    Stage("weigh", do_weigh, ("weigh",), ("encoder",), ("vary", "train")),
+    Stage("merge", do_merge, ("merge", "seed"), ("base",), ("train", "weigh")),
+    Stage(
+        "generate",
+        do_generate,
+        ("generate", "prompt"),
+        ("base", "template", "passages"),
+        ("vary", "retrieve", "train", "merge"),
+    ),
+    Stage("evaluate", do_evaluate, ("evaluate", "seed"), ("questions", "encoder"), ("generate",)),
+    Stage("report", do_report, ("report",), (), STAGE_NAMES[:-1]),
+)
+
+
+def read_weights(path: Path) -> LayerWeights:
+    """layer_weights.json; raises InputError if it is not one."""
+    try:
+        return LayerWeights.model_validate(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} line {error.lineno}: not valid JSON ({error.msg})") from None
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain(error)}") from None
