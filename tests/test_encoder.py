@@ -100,3 +100,12 @@ def test_a_misspelt_embedded_model_is_told_the_right_one():
 def test_an_id_that_is_not_to_be_had_is_an_input_error():
     with pytest.raises(InputError, match="neither a folder nor to be had from the model hub"):
         locate("nobody/no-such-model-at-all", "base")
+
+
+def test_a_module_whose_weights_are_a_pickle_is_refused(encoder_folder, tmp_path):
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoder_folder, folder)
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(InputError, match=r"pytorch_model\.bin is a pickle"):
+        Encoder(folder).encode(["a"])

@@ -140,6 +140,8 @@ def run(
         return
     terminal.result(table, render(table))
     page = folder / "report.html"
+    if settings.data.limit is not None and limit is None:
+        terminal.say("this was the first part of the data; all of it: --set data.limit=null")
     terminal.say(f"report: {page}" if page.is_file() else f"table: {folder / 'table.json'}")
 
 

@@ -10,7 +10,7 @@ COLUMNS = {"rouge_l": "ROUGE-L", "bleu": "BLEU", "em": "EM", "rs": "RS", "bs": "
 WIDTH = 100  # of the terminal: 12 for the name, 14 for each score, 5 and 6 for the sizes, 7 between
 NAME_WIDTH = 12
 FEWEST = 100  # questions; with fewer, a table is evidence of nothing but that the pipeline runs
-TOO_FEW = "shows that the pipeline runs; it is no evidence about any method"
+TOO_FEW = "shows that the pipeline runs; it is no evidence"
 
 
 def rows(scores: Mapping[str, Any], order: Sequence[str]) -> list[dict[str, Any]]:

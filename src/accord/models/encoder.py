@@ -18,6 +18,7 @@ class Encoder:
         self._model: Any = None
 
     def _load(self) -> Any:
+        _refuse_pickles(self.folder)
         from safetensors import SafetensorError
         from sentence_transformers import SentenceTransformer
 
@@ -40,3 +41,13 @@ class Encoder:
         if not np.isfinite(vectors).all():
             raise InputError(f"encoder: {self.folder} gives vectors that are not finite")
         return vectors
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """Raise InputError if a module of the encoder has its weights in a pickle alone."""
+    for file in folder.rglob("*.bin"):
+        if not any(file.parent.glob("*.safetensors")):
+            raise InputError(
+                f"encoder: {file} is a pickle, which is never read; save the encoder with "
+                "safetensors"
+            )
