@@ -193,7 +193,12 @@ def test_an_interrupt_ends_with_130_and_the_work_can_go_on(config, tmp_path):
     command = [sys.executable, "-c", PROGRAM, "run", config, "-o", tmp_path / "run"]
     until = ["--until", "retrieve"]
     process = subprocess.Popen(
-        list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
+        list(map(str, command)),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
+        # What a shell starts in the background ignores interrupts, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     events = tmp_path / "run" / "events.jsonl"
     deadline = time.monotonic() + 60
