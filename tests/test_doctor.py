@@ -1,0 +1,32 @@
+"""The doctor counts what a run will do as the stages themselves would."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from accord.doctor import examine, render
+
+CONFIG = Path(__file__).parents[1] / "examples" / "helpdesk" / "accord.yaml"
+
+
+def test_the_cost_of_a_run_follows_from_its_config():
+    found = examine(CONFIG)
+    cost = found["run"]
+    # 24 questions; SFT and SFT+TL have none, HTD two, SEM and SPA one variation, ALL three of each.
+    assert cost["training_examples"] == 24 * (1 + 1 + 3 + 2 + 2 + 4)
+    assert cost["answers"] == 16 * 4 * 8
+    assert 1e8 < cost["parameters"] < 2e8
+    assert found["packages"]["torch"] == torch.__version__
+    assert all(rate > 0 for rate in found["gflops"].values())
+    shown = render(found)
+    assert "this run: about" in shown and f"{cost['disk_gb']} GB on disk" in shown
+
+
+def test_without_a_config_only_the_machine_is_examined():
+    command = [sys.executable, "-c", "from accord.cli import main; main()", "doctor", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["cores"] >= 1 and "run" not in found
