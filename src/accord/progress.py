@@ -73,17 +73,23 @@ class Bar(Progress):
             TimeRemainingColumn,
         )
         from rich.progress import Progress as RichProgress
+        from rich.table import Column
 
+        def whole() -> Column:
+            return Column(no_wrap=True, min_width=7)
+
+        # On a narrow terminal the note gives way, never the numbers.
+        rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         self.bars = RichProgress(
             TextColumn("  {task.description:<9}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(table_column=whole()),
+            TimeElapsedColumn(table_column=whole()),
+            TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
+            TimeRemainingColumn(table_column=whole()),
+            TextColumn("{task.fields[unit]} {task.fields[note]}", table_column=rest),
             console=Console(stderr=True),
+            expand=True,
         )
         self.task = self.bars.add_task(label, total=None, unit="", note="")
 
