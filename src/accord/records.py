@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from accord.errors import InputError
 
@@ -110,6 +110,20 @@ class Answer(Record):
     def key(self) -> tuple[str, str, str, int]:
         """Only a repeated key is a duplicate."""
         return (self.model, self.id, self.contexts, self.repeat)
+
+
+class Labelled(Record):
+    """Two answers to one question that people judged: do they say the same?
+
+    `group` names what is not independent, such as the question; without it each pair stands alone.
+    `query` is the question, where a score masks its words.
+    """
+
+    a: str
+    b: str
+    equivalent: StrictBool
+    group: str | None = None
+    query: str | None = None
 
 
 class Wording(Record):
