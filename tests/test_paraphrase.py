@@ -2,12 +2,11 @@
 
 import json
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import openai
 import pytest
 from helpers import accord, tree
+from test_endpoint import Answer, Server, echo
+from test_endpoint import script as in_turn
 
 from accord.errors import InputError, RunError
 from accord.records import Question
@@ -19,56 +18,21 @@ QUERY = "How do I close 2 accounts?"
 GOOD = '["Closing 2 accounts, how?", "2 accounts to close"]'
 
 
-class Endpoint:
-    """A server on a free port that answers by a script; `requests` is what it was sent."""
-
-    def __init__(self):
-        self.script, self.requests, self.lock = [], [], threading.Lock()
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, reply = endpoint.answer(self.path, self.headers, body)
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Retry-After", "0")
-                self.end_headers()
-                self.wfile.write(json.dumps(reply).encode())
-
-            def log_message(self, *args):
-                """Silent."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-
-    def answer(self, path, headers, body):
-        with self.lock:
-            self.requests.append((path, headers, body))
-            status, text = self.script[min(len(self.requests), len(self.script)) - 1]
-        if status != 200:
-            return status, {"error": {"message": text, "type": "x"}}
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
-        whole = {"id": "c", "object": "chat.completion", "created": 0, "model": "m"}
-        return 200, whole | {"choices": [choice]}
-
-
 @pytest.fixture
 def endpoint(monkeypatch):
     # The waits between tries grow; here they need not.
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.002)
-    found = Endpoint()
-    thread = threading.Thread(target=found.server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
+    monkeypatch.setattr("accord.models.endpoint.FIRST_WAIT", 0.001)
+    with Server(echo) as server:
+        yield server
+
+
+def answers(*script):
+    """The (status, text) of the script in turn, the last one for ever."""
+    return in_turn(*(Answer(text, status) for status, text in script))
 
 
 def paraphrase(endpoint, *script, queries=(QUERY,), **options):
-    endpoint.script = list(script)
+    endpoint.behave = answers(*script)
     questions = [Question(id=f"q{n}", query=query) for n, query in enumerate(queries)]
     return list(semantic(questions, seed=3, base_url=endpoint.url, model="m", **options))
 
@@ -95,18 +59,11 @@ def test_the_endpoint_is_asked_with_query_seed_model_and_key(endpoint, monkeypat
 def test_outcomes_are_in_the_order_of_the_questions(endpoint):
     queries = [f"How do I close {n} accounts?" for n in range(30)]
 
-    def echo(path, headers, body):
-        query = body["messages"][0]["content"].rpartition("Question: ")[2].strip()
-        endpoint.script = [(200, json.dumps([query.replace("How do I", "Steps to")]))]
-        return Endpoint.answer(endpoint, path, headers, body)
+    def reworded(number, prompt):
+        query = prompt.rpartition("Question: ")[2].strip()
+        return Answer(json.dumps([query.replace("How do I", "Steps to")]))
 
-    serial = threading.Lock()
-
-    def one_at_a_time(*args):
-        with serial:
-            return echo(*args)
-
-    endpoint.answer = one_at_a_time
+    endpoint.behave = reworded
     made = list(semantic([Question(id=q, query=q) for q in queries], seed=0,
                          base_url=endpoint.url, model="m", concurrency=8))  # fmt: skip
     assert [m[0].query for m in made] == [f"Steps to close {n} accounts?" for n in range(30)]
@@ -191,7 +148,7 @@ def test_at_most_k_different_paraphrases_are_kept():
 
 
 def test_the_key_is_sent_and_never_written(endpoint, tmp_path):
-    endpoint.script = [(200, '["In what way is it closed?"]')]
+    endpoint.behave = answers((200, '["In what way is it closed?"]'))
     (tmp_path / "qa.jsonl").write_text('{"id": "q", "query": "How do I close it?"}\n')
     done = accord(
         "vary", "qa.jsonl", "-o", "v.jsonl", "--types", "semantic", "--base-url", endpoint.url,
@@ -202,7 +159,3 @@ def test_the_key_is_sent_and_never_written(endpoint, tmp_path):
     assert "In what way" in (tmp_path / "v.jsonl").read_text()
     for data in [done.stdout.encode(), done.stderr.encode(), *tree(tmp_path).values()]:
         assert SECRET.encode() not in data
-
-
-def test_the_client_is_the_one_that_retries():
-    assert openai.OpenAI(api_key="x", max_retries=4).max_retries == 4

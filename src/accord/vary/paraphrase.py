@@ -5,10 +5,8 @@ earlier, are the better source and need no endpoint: list them under `data.varia
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +15,8 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
-from accord.errors import InputError, RunError
+from accord.errors import InputError
+from accord.models.endpoint import Endpoint
 from accord.records import Question
 from accord.registry import register
 from accord.vary.outcome import Rewording, Skip
@@ -43,43 +42,23 @@ def semantic(
         for _ in questions:
             yield Skip("no frozen paraphrase and no endpoint (base_url, model)")
         return
-    try:
-        import openai
-    except ImportError:
-        raise InputError(
-            'semantic variations from an endpoint need `pip install "accord[endpoints]"`'
-        ) from None
-    template = _template(prompt)
-    client = openai.OpenAI(
-        base_url=base_url,
-        api_key=os.environ.get(api_key_env) or "none",
+    endpoint = Endpoint(
+        base_url,
+        model,
+        api_key_env,
+        temperature=temperature,
         timeout=timeout,
-        max_retries=4,
+        concurrency=concurrency,
+        where="vary.types semantic",
+        purpose="semantic variations",
     )
-
-    def ask(question: Question) -> list[Rewording] | Skip:
-        text = _rendered(template, prompt, question.query, k)
-        try:
-            reply = client.chat.completions.create(
-                model=model,
-                messages=[{"role": "user", "content": text}],
-                temperature=temperature,
-                seed=seed,
-            )
-        except openai.AuthenticationError:
-            raise InputError(
-                f"vary.types semantic: {base_url} refused the key; set ${api_key_env}"
-            ) from None
-        except openai.APIConnectionError:
-            raise RunError(
-                f"vary.types semantic: no answer from {base_url} after 5 tries; is it running?"
-            ) from None
-        except openai.APIError as error:
-            return Skip(f"the endpoint failed: {type(error).__name__}")
-        return parse_reply(reply.choices[0].message.content or "", question.query, k)
-
-    with ThreadPoolExecutor(concurrency) as pool:
-        yield from pool.map(ask, questions)
+    template = _template(prompt)
+    prompts = [_rendered(template, prompt, question.query, k) for question in questions]
+    for question, reply in zip(questions, endpoint.ask_all(prompts, seed=seed), strict=True):
+        if reply.text is None:
+            yield Skip(f"the endpoint failed: {reply.reason}")
+        else:
+            yield parse_reply(reply.text, question.query, k)
 
 
 def _template(path: Path | None) -> Template:
