@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.config import Config
+from accord.evaluate.answers import CONTEXTS, REPEAT
 from accord.evaluate.metrics import rouge_l
 from accord.records import Answer, Grounded, LayerWeights, Skipped, Wording, read_records
 from accord.report.agreement import retrieval_agreement
@@ -57,7 +58,7 @@ def _counts(run: Run, asked: Sequence[Wording]) -> dict[str, Any]:
 def _examples(test: Sequence[Wording], answers: Sequence[Answer], T: float) -> list[Example]:
     said: dict[str, dict[str, str]] = {}
     passages: dict[str, Sequence[str]] = {}
-    for a in answers:
+    for a in (a for a in answers if (a.contexts, a.repeat) == (CONTEXTS, REPEAT)):
         said.setdefault(a.id, {})[a.model] = a.answer
         passages[a.id] = a.passages
     groups: dict[str, list[Wording]] = {}

@@ -64,7 +64,7 @@ def by_kind(dots: Sequence[Dot], roles: Mapping[str, str], width: int = 680) -> 
     parts = list(key)
     for i, kind in enumerate(kinds):
         x0, y0 = left + (i % columns) * step, top + (i // columns) * tall
-        x = Scale(0, min(1.0, highest * 1.05) or 1.0, x0 + 6, x0 + step - 14)
+        x = Scale(0, min(1.0, highest * 1.05) or 1.0, x0 + 10, x0 + step - 20)
         chosen = {d.model: d for d in dots if d.kind == kind}
         parts += _panel(kind, [chosen.get(n) for n in names], x, y0, roles)
         if i % columns == 0:

@@ -39,7 +39,8 @@ class Example:
 class ReportContent:
     """Everything the page shows.
 
-    table: as table.json: rows, signatures, and `detectable` {metric: smallest difference}
+    table: as table.json: rows with their parts, comparisons, warnings, signatures, and
+        `detectable` {metric: smallest difference that every comparison could tell from noise}
     scores: {"models": {row: {"by_type": {type: {"rs", "pairs", "ci"}}, "attribution": {...}}}}
     config: resolved, without secrets
     counts: {"questions": {split: n}, "wordings": {split: {type: n}},

@@ -1,10 +1,12 @@
 """The questions whose wordings got the most different answers, side by side for a reader."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accord.report.content import AskedWording, Example
+from accord.report.grid import listing, mapping
 from accord.report.svg import clean, number
+from accord.report.tables import heading
 
 SHOWN = 40  # questions; the rest is in the run's answers.jsonl
 LONGEST = 1200  # characters of an answer
@@ -12,8 +14,18 @@ _WORDINGS = 12
 _PASSAGES = 10
 
 
-def examples_view(examples: Sequence[Example] | None) -> dict[str, Any]:
-    """The worst questions, worst first, and how many are left out."""
+def examples_view(
+    examples: Sequence[Example] | None, row: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The worst questions, worst first, and how many are left out.
+
+    Without examples, those that a row of the table holds; `of` is then its name. They are one
+    model's alone and few, so the run's own, with every model and its passages, come first.
+    """
+    held = _held(mapping(row)) if not examples else []
+    if held:
+        name = cut(mapping(row).get("name"), 200)
+        return {**examples_view(held), "of": name, "measure": _measure(mapping(row))}
     asked = [e for e in examples or () if e.wordings]
     ranked = sorted(asked, key=_agreement)
     return {
@@ -21,7 +33,42 @@ def examples_view(examples: Sequence[Example] | None) -> dict[str, Any]:
         "shown": min(len(ranked), SHOWN),
         "all": len(ranked),
         "given": any(number(e.agreement) is not None for e in ranked),
+        "of": None,
+        "measure": "",
     }
+
+
+def _held(row: Mapping[str, Any]) -> list[Example]:
+    """The worst questions that a row of the table holds, with what that row answered."""
+    found = listing(row.get("worst_questions"))
+    return [_example(mapping(question), str(row.get("name"))) for question in found]
+
+
+def _measure(row: Mapping[str, Any]) -> str:
+    """What the questions are ranked by, in words."""
+    question = mapping(row["worst_questions"][0])
+    by = next((str(key) for key in question if number(question[key]) is not None), "rs_area")
+    return "overlap (ROUGE-L)" if by == "rs_area" else heading(by)
+
+
+def _example(question: Mapping[str, Any], name: str) -> Example:
+    wordings = [
+        AskedWording(
+            str(asked.get("id")),
+            str(asked.get("query")),
+            None if asked.get("type") is None else str(asked["type"]),
+            answers={name: str(asked.get("answer"))},
+        )
+        for asked in map(mapping, listing(question.get("answers")))
+    ]
+    scores = [v for key in question if (v := number(question[key])) is not None]
+    reference = question.get("reference")
+    return Example(
+        str(question.get("id")),
+        wordings,
+        None if reference is None else str(reference),
+        scores[0] if scores else None,
+    )
 
 
 def _agreement(example: Example) -> float:

@@ -5,6 +5,7 @@ from statistics import fmean, median
 
 from accord.records import LayerWeights
 from accord.report.svg import (
+    DASHES,
     SMALL,
     Scale,
     line,
@@ -20,7 +21,6 @@ from accord.report.svg import (
 )
 
 _RIGHT, _ROW, _STEPS = 12, 26, 24
-_DASHES = (None, "7 3", "2 3", "9 3 2 3", "12 4", "4 4")
 
 
 def heatmap(made: LayerWeights, width: int = 680) -> str:
@@ -99,7 +99,7 @@ def distances(made: LayerWeights, width: int = 680) -> str:
     parts = [*key, *_value_axis(y, x)]
     for i, row in enumerate(rows):
         path = "M" + "L".join(f"{x(k):.1f} {y(v):.1f}" for k, v in enumerate(row[:count]))
-        dash = _DASHES[i % len(_DASHES)]
+        dash = DASHES[i % 6]
         parts.append(tag("path", d=path, class_=f"series s{i % 6}", stroke_dasharray=dash))
     gaps = spreads(made)
     low = Scale(0, max(gaps) or 1.0, top + 236, top + 186)
@@ -173,7 +173,7 @@ def _key(models: Sequence[str], width: float) -> tuple[list[str], float]:
         needed = width_of(label) + 46
         if x > 52 and x + needed > width:
             x, y = 52.0, y + 18
-        dash = _DASHES[i % len(_DASHES)]
+        dash = DASHES[i % 6]
         parts.append(line(x, y - 4, x + 24, y - 4, f"series s{i % 6}", stroke_dasharray=dash))
         parts.append(text(x + 30, y, label))
         x += needed

@@ -6,24 +6,30 @@ escapes for itself, is marked as safe.
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import resources
 from typing import Any
 
 import yaml
-from jinja2 import StrictUndefined
+from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
-from accord.report import charts, layers
+from accord.report import charts, curve, layers
+from accord.report.caveats import caveats_view
 from accord.report.content import ReportContent
+from accord.report.differences import differences_view, focus_of, seeds_view
 from accord.report.disagreements import cut, examples_view
-from accord.report.plane import plane, points_of
+from accord.report.grid import mapping, plural
+from accord.report.parts import parts_view
+from accord.report.plane import pareto, plane, points_of
 from accord.report.roles import roles_of
 from accord.report.svg import clean, number
 from accord.report.tables import (
     ENOUGH,
     attribution,
     detectable,
+    pairs_of,
     question_count,
     rows_of,
     table_view,
@@ -35,11 +41,15 @@ WIDE, NARROW = 720, 340
 
 def render(content: ReportContent) -> str:
     """The whole page. The same content gives the same bytes."""
+    return clean(_template().render(style=Markup(_resource("page.css")), **_view(content)))
+
+
+@cache
+def _template() -> Template:
     environment = ImmutableSandboxedEnvironment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string(_resource("page.html.jinja"))
-    return clean(template.render(style=Markup(_resource("page.css")), **_view(content)))
+    return environment.from_string(_resource("page.html.jinja"))
 
 
 def _resource(name: str) -> str:
@@ -57,35 +67,79 @@ def _view(content: ReportContent) -> dict[str, Any]:
         "enough": ENOUGH,
         "detectable": detectable(content.table),
         "notes": [cut(note) for note in content.notes or ()],
-        "table": table_view(rows) if rows else None,
-        "threshold": _option(content.config, "evaluate", "T"),
         "attribution": attribution(content.scores),
-        "examples": examples_view(content.examples),
         "config": _config(content.config),
         "signatures": _signatures(content),
         "timings": _timings(content.timings),
+        **_measures(content, rows),
         **_charts(content, rows),
         **_weights(content),
         **_counts(content.counts),
     }
 
 
+def _measures(content: ReportContent, rows: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the table says of the rows, of their parts and of what differs."""
+    against, focus = differences_view(content.table), focus_of(content.table)
+    in_focus = next((row for row in rows if row.get("name") == focus), rows[0] if rows else None)
+    return {
+        "table": table_view(rows, compared=against is not None) if rows else None,
+        "caveats": caveats_view(content.table, rows),
+        "differences": against,
+        "seeds": seeds_view(rows),
+        "parts": parts_view(rows, mapping(mapping(content.table).get("signatures")).get("trained")),
+        "examples": examples_view(content.examples, in_focus),
+        **_curve(content, rows, focus),
+    }
+
+
+def _curve(
+    content: ReportContent, rows: list[Mapping[str, Any]], focus: str | None
+) -> dict[str, Any]:
+    curves = curve.curves_of(rows)
+    lines = curve.shown(curves, focus)
+    roles = _roles(content, _names(content, rows))
+    threshold = _threshold(content)
+    T = number(threshold)
+    return {
+        "threshold": threshold,
+        "curve": _both(lambda width: curve.chart(lines, roles, T, focus, width)),
+        "curve_pairs": pairs_of(rows),
+        "leaders": curve.leaders(curves, T),
+        "curves_left": [c.name for c in curves if c not in lines],
+    }
+
+
+def _threshold(content: ReportContent) -> Any:
+    """T as it was scored with; the config of a run where the table does not say."""
+    scored = mapping(mapping(content.table).get("signatures")).get("T")
+    return _option(content.config, "evaluate", "T") if scored is None else scored
+
+
 def _charts(content: ReportContent, rows: list[Mapping[str, Any]]) -> dict[str, Any]:
-    names = [str(row.get("name")) for row in rows]
-    known = (content.scores or {}).get("models")
-    names = names or [str(name) for name in known or ()]
-    made = content.layer_weights
-    trained = _option(content.config, "train", "specialists") or ()
-    roles = roles_of(names, [*(made.models if made else ()), *map(str, trained)])
+    names = _names(content, rows)
+    roles = _roles(content, names)
     drawn = {p.name for p in points_of(rows)}
     dots = charts.dots_of(content.scores, names)
     return {
         "plane": _both(lambda width: plane(rows, roles, width)),
+        "front": [p.name for p in pareto(points_of(rows))] if len(drawn) > 1 else [],
         "not_drawn": [name for name in names if name not in drawn],
         "kinds": _both(lambda width: charts.by_kind(dots, roles, width)),
         "retrieval": _both(lambda width: charts.retrieval_chart(content.retrieval, width)),
         "retrieval_size": _retrieval_size(content.retrieval),
     }
+
+
+def _names(content: ReportContent, rows: list[Mapping[str, Any]]) -> list[str]:
+    known = mapping((content.scores or {}).get("models"))
+    return [str(row.get("name")) for row in rows] or [str(name) for name in known]
+
+
+def _roles(content: ReportContent, names: list[str]) -> dict[str, str]:
+    made = content.layer_weights
+    trained = _option(content.config, "train", "specialists") or ()
+    return roles_of(names, [*(made.models if made else ()), *map(str, trained)])
 
 
 def _both(draw: Callable[[int], str]) -> Markup:
@@ -114,15 +168,9 @@ def _weights(content: ReportContent) -> dict[str, Any]:
 
 
 def _size(questions: int | None, rows: list[Mapping[str, Any]]) -> list[str]:
-    pairs = [int(n) for row in rows if (n := number(row.get("pairs"))) is not None]
-    parts = [f"{questions:,} test question{'' if questions == 1 else 's'}"] if questions else []
-    if pairs:
-        least, most = min(pairs), max(pairs)
-        some = f"{most:,}" if least == most else f"{least:,} to {most:,}"
-        parts.append(f"{some} pair{'' if most == 1 else 's'} of wordings")
-    if rows:
-        parts.append(f"{len(rows)} model{'' if len(rows) == 1 else 's'}")
-    return parts
+    parts = [plural(questions, "test question")] if questions else []
+    parts += [f"{pairs} of wordings"] if (pairs := pairs_of(rows)) else []
+    return parts + ([plural(len(rows), "model")] if rows else [])
 
 
 def _retrieval_size(found: Mapping[str, Any] | None) -> list[str]:
@@ -133,12 +181,12 @@ def _retrieval_size(found: Mapping[str, Any] | None) -> list[str]:
 
 def _counts(counts: Mapping[str, Any] | None) -> dict[str, Any]:
     found = counts or {}
-    wordings = {s: _numbers(k) for s, k in _mapping(found.get("wordings")).items()}
+    wordings = {s: _numbers(k) for s, k in mapping(found.get("wordings")).items()}
     kinds = list(dict.fromkeys(k for row in wordings.values() for k in row))
     questions = _numbers(found.get("questions"))
     splits = list(dict.fromkeys([*questions, *wordings]))
     skipped = []
-    for kind, reasons in _mapping(found.get("skipped")).items():
+    for kind, reasons in mapping(found.get("skipped")).items():
         # {reason: n} is read as well as {type: {reason: n}}
         several = _numbers(reasons) if isinstance(reasons, Mapping) else _numbers({"-": reasons})
         skipped += [(cut(kind, 200), cut(reason, 200), n) for reason, n in several.items()]
@@ -153,16 +201,12 @@ def _counts(counts: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _numbers(value: object) -> dict[str, str]:
-    known = {str(key): number(n) for key, n in _mapping(value).items()}
+    known = {str(key): number(n) for key, n in mapping(value).items()}
     return {key: f"{int(n):,}" for key, n in known.items() if n is not None}
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _section(config: Mapping[str, Any] | None, section: str) -> Mapping[str, Any]:
-    return _mapping((config or {}).get(section))
+    return mapping((config or {}).get(section))
 
 
 def _option(config: Mapping[str, Any] | None, section: str, name: str) -> Any:
@@ -182,8 +226,8 @@ def _config(config: Mapping[str, Any] | None) -> str:
 
 def _signatures(content: ReportContent) -> list[tuple[str, str]]:
     found = {
-        **_mapping((content.scores or {}).get("signatures")),
-        **_mapping((content.table or {}).get("signatures")),
+        **mapping((content.scores or {}).get("signatures")),
+        **mapping((content.table or {}).get("signatures")),
     }
     return [(str(name), _plain(value)) for name, value in found.items()]
 

@@ -26,6 +26,7 @@ from accord.report.svg import (
 )
 
 _LEFT, _RIGHT, _BOTTOM = 48, 14, 44
+_BOLD = 1.12  # how much wider the names are than plain text
 _DIRECTIONS = ((1, 0), (1, -1), (1, 1), (-1, 0), (-1, -1), (-1, 1), (0, -1), (0, 1))
 _RADII = (9, 15, 24, 36, 50, 70, 95, 125)
 
@@ -73,7 +74,7 @@ class Label(NamedTuple):
 
 
 def plane(rows: Iterable[Mapping[str, Any]], roles: Mapping[str, str], width: int = 680) -> str:
-    """x = ROUGE-L, y = RS, 95 % intervals as crosses, the Pareto front as a staircase.
+    """x = ROUGE-L, y = RS, 95 % intervals as crosses, the Pareto front as rings and a staircase.
 
     Returns "" when no row has both numbers.
     """
@@ -85,8 +86,10 @@ def plane(rows: Iterable[Mapping[str, Any]], roles: Mapping[str, str], width: in
     frame = Box(_LEFT, top, width - _RIGHT, height - _BOTTOM)
     x = Scale(*_extent([p.x_interval or (p.x, p.x) for p in points]), frame.x0, frame.x1)
     y = Scale(*_extent([p.y_interval or (p.y, p.y) for p in points]), frame.y1, frame.y0)
-    parts = [*key, *_axes(x, y, frame), _staircase(pareto(points), x, y, frame)]
+    best = pareto(points) if len(points) > 1 else []  # one point alone beats no one
+    parts = [*key, *_axes(x, y, frame), _staircase(best, x, y, frame)]
     parts += [cross for p in points for cross in _crosses(p, x, y)]
+    parts += [tag("circle", cx=x(p.x), cy=y(p.y), r=9.0, class_="ring") for p in best]
     labels = place([(p.name, x(p.x), y(p.y)) for p in points], _whiskers(points, x, y), frame)
     parts += [_leader(label, x(p.x), y(p.y)) for p, label in zip(points, labels, strict=True)]
     parts += [mark(roles.get(p.name, "other"), x(p.x), y(p.y), _sentence(p)) for p in points]
@@ -94,7 +97,9 @@ def plane(rows: Iterable[Mapping[str, Any]], roles: Mapping[str, str], width: in
         text(a.box.x0, a.box.y1 - 3.5, a.text, f"halo {roles.get(p.name, 'other')}-text")
         for p, a in zip(points, labels, strict=True)
     ]
-    desc = " ".join(_sentence(p) for p in points)
+    desc = " ".join(
+        _sentence(p) + (" No other beats it in both." if p in best else "") for p in points
+    )
     title = "Accuracy (ROUGE-L) against consistency (RS) of each model"
     return svg(f"plane-{width}", (width, height), title, desc, parts)
 
@@ -131,7 +136,7 @@ def place(
         others = [_around(a, b, 14) for j, (_, a, b) in enumerate(points) if j != i]
         _, radius, box = min(
             (radius + _cost(box, taken, others, soft, frame), radius, box)
-            for radius, box in _candidates(x, y, width_of(shown) + 2)
+            for radius, box in _candidates(x, y, width_of(shown) * _BOLD + 2)
         )
         taken.append(box)
         labels.append(Label(shown, box, radius > 14))
@@ -186,6 +191,8 @@ def _axes(x: Scale, y: Scale, frame: Box) -> Iterator[str]:
 
 
 def _staircase(front: Sequence[Point], x: Scale, y: Scale, frame: Box) -> str:
+    if not front:
+        return ""
     steps = f"M{frame.x0:.1f} {y(front[0].y):.1f}"
     for p in front:
         steps += f"V{y(p.y):.1f}H{x(p.x):.1f}"

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 _ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 SMALL = 11
 NORMAL = 12
+# Of lines, for those who cannot tell the colours.
+DASHES = (None, "7 3", "2 3", "9 3 2 3", "12 4", "4 4", "9 3 2 3 2 3", "1 5")
 
 
 class Scale(NamedTuple):

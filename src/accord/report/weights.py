@@ -5,9 +5,9 @@ from statistics import fmean
 from typing import Any
 
 from accord.records import LayerWeights
+from accord.report.grid import fixed
 from accord.report.layers import spread_sentence, spreads
 from accord.report.svg import number
-from accord.report.tables import fixed
 
 
 def weights_view(made: LayerWeights) -> dict[str, Any]:
