@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from accord import __version__
+from accord import __version__, cli_measure
 from accord.errors import InputError
 from accord.options import ConfigFile, Guarded, Json, Limit, Quiet, RunFolder, Seed, Sets, Verbose
 from accord.terminal import Terminal
@@ -241,29 +241,8 @@ def merge(
 _stage_command("generate", "Answers of all models to all test wordings, in a run's folder.")
 
 
-@app.command()
-def evaluate(
-    answers: Annotated[Path, typer.Argument(metavar="ANSWERS", help="answers.jsonl")],
-    references: Annotated[list[Path], typer.Option(metavar="QA", help="qa.jsonl")],
-    out: Annotated[Path, typer.Option("-o", metavar="SCORES", help="The JSON file to write.")],
-    T: Annotated[float, typer.Option("--T", help="RS counts pairs with ROUGE-L F1 above T.")] = 0.7,
-    encoder: Annotated[
-        str, typer.Option(help="Sentence encoder of BS: a folder, package:NAME, a hub id, or none.")
-    ] = "package:all-minilm-l6-v2",
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Accuracy and consistency of any system's answers."""
-    from accord.evaluate.table import render, table
-    from accord.standalone import evaluate_file
-
-    scores = evaluate_file(
-        answers, references, out, T=T, encoder=encoder, resamples=resamples, seed=seed
-    )
-    Terminal(as_json, quiet).result(scores, render(table(scores)))
+app.command()(cli_measure.evaluate)
+app.command()(cli_measure.compare)
 
 
 @app.command()

@@ -5,6 +5,7 @@ right one. Where a section has a `type`, its further keys are options of that co
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,11 @@ class ComponentSection(Section):
     def options(self) -> dict[str, Any]:
         """The options of the component as given, without those of the section itself."""
         return dict(self.model_extra or {})
+
+
+def named(chosen: Sequence[str | ComponentSection]) -> list[tuple[str, dict[str, Any]]]:
+    """(name, options) of each component of a list, in order."""
+    return [(c, {}) if isinstance(c, str) else (c.type, c.options) for c in chosen]
 
 
 class Prompt(Section):
@@ -95,7 +101,7 @@ class Vary(Section):
 
     def components(self) -> list[tuple[str, dict[str, Any]]]:
         """(name, options) of each kind, in order."""
-        return [(t, {}) if isinstance(t, str) else (t.type, t.options) for t in self.types]
+        return named(self.types)
 
 
 class Retrieve(ComponentSection):
@@ -126,6 +132,11 @@ class Train(Section):
         min_length=1,
         description="a specialist for each entry: base set + variations of these types",
     )
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of rewording that some specialist is trained on."""
+        return {kind for kinds in self.specialists.values() for kind in kinds}
 
     @model_validator(mode="after")
     def _sizes(self) -> "Train":
@@ -183,7 +194,13 @@ class Evaluate(Section):
     """Accuracy and consistency with intervals."""
 
     T: float = Field(0.7, ge=0, lt=1, description="RS counts pairs with ROUGE-L F1 above this")
-    resamples: int = Field(2000, ge=100, description="bootstrap resamples")
+    accuracy: tuple[str | ComponentSection, ...] = Field(
+        ("rouge_l", "bleu"), description="metrics of answers against references"
+    )
+    consistency: tuple[str | ComponentSection, ...] = Field(
+        ("em", "rs", "bs", "containment"), description="metrics of two answers to one question"
+    )
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples and sign flips")
 
 
 class Report(Section):

@@ -9,13 +9,15 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from accord.config import STAGES as STAGE_NAMES
-from accord.config import Config
+from accord.config import Config, named
 from accord.data import Dataset, keep_apart, load_dataset, wordings
 from accord.errors import InputError
+from accord.evaluate.scoring import Resources
 from accord.evaluate.stage import evaluate
 from accord.evaluate.table import table
 from accord.generate.stage import generate
 from accord.merge.stage import merge
+from accord.models.bertscore import TokenEmbedder
 from accord.models.encoder import Encoder
 from accord.models.locate import locate, title
 from accord.progress import Progress
@@ -216,17 +218,31 @@ def do_generate(work: Work, out: Path, key: str, progress: Progress) -> Notes:
     return notes
 
 
+def resources(encoder: Encoder | None, name: str) -> Resources:
+    """What the metrics may ask for: nothing without an encoder."""
+    if encoder is None:
+        return Resources()
+    return Resources(
+        encode=encoder.encode,
+        encoder=title(name),
+        embed_tokens=TokenEmbedder(encoder.folder),
+    )
+
+
 def do_evaluate(work: Work, out: Path, key: str, progress: Progress) -> Notes:
     """The five metrics with intervals, and the table."""
     progress.start(1, "table")
+    settings = work.config.evaluate
     scores = evaluate(
         read_records(work.run.stage("generate") / "answers.jsonl", Answer),
         {q.id: q.answer for q in work.data.questions},
-        T=work.config.evaluate.T,
-        resamples=work.config.evaluate.resamples,
+        T=settings.T,
+        accuracy=named(settings.accuracy),
+        consistency=named(settings.consistency),
+        resources=resources(work.encoder, work.config.encoder),
+        trained=work.config.train.kinds,
+        resamples=settings.resamples,
         seed=work.config.seed,
-        encode=work.encoder.encode,
-        encoder_name=title(work.config.encoder),
     )
     write_json(out / "scores.json", scores)
     write_json(out / "table.json", table(scores, list(work.models())))

@@ -12,12 +12,10 @@ from accord.configfile import read_yaml, resolve_model_path
 from accord.errors import InputError
 from accord.progress import Progress
 from accord.records import (
-    Answer,
     Question,
     explain,
     read_records,
     require_unique,
-    write_json,
     write_records,
 )
 
@@ -96,38 +94,3 @@ def merge_file(path: Path, out: Path, seed: int | None, progress: Progress) -> t
         seed=settings.seed if seed is None else seed,
         progress=progress,
     )
-
-
-def evaluate_file(
-    answers: Path,
-    references: Sequence[Path],
-    out: Path,
-    *,
-    T: float,
-    encoder: str,
-    resamples: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Score a file of answers and write SCORES."""
-    from accord.evaluate.stage import evaluate
-    from accord.models.encoder import Encoder
-    from accord.models.locate import locate, title
-
-    questions = [q for path in references for q in read_records(path, Question)]
-    require_unique(questions, ", ".join(str(path) for path in references))
-    said = read_records(answers, Answer)
-    encode = None
-    if encoder != "none":
-        found = locate(resolve_model_path(encoder, Path()), "--encoder")
-        encode = Encoder(found).encode
-    scores = evaluate(
-        said,
-        {q.id: q.answer for q in questions},
-        T=T,
-        resamples=resamples,
-        seed=seed,
-        encode=encode,
-        encoder_name=title(encoder) if encode else None,
-    )
-    write_json(out, scores)
-    return scores

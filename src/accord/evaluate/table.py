@@ -1,16 +1,27 @@
-"""The table: a row for each model, with its intervals and what it could detect at all."""
+"""The tables a person sees: a row for each model, its parts, and what differs beyond noise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from accord.evaluate.compare import TITLES
+
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
 COLUMNS = {"rouge_l": "ROUGE-L", "bleu": "BLEU", "em": "EM", "rs": "RS", "bs": "BS"}
+CONSISTENCY = ("em", "rs", "bs")
 WIDTH = 100  # of the terminal: 12 for the name, 14 for each score, 5 and 6 for the sizes, 7 between
 NAME_WIDTH = 12
+ABREAST = 5  # columns of scores in one table
 FEWEST = 100  # questions; with fewer, a table is evidence of nothing but that the pipeline runs
 TOO_FEW = "shows that the pipeline runs; it is no evidence"
+PARTS = {
+    "group": "all wordings",
+    "worst": "worst pair",
+    "unseen": "unseen kinds",
+}
+KEPT = ("comparisons", "detectable", "pareto", "warnings", "signatures")
 
 
 def rows(scores: Mapping[str, Any], order: Sequence[str]) -> list[dict[str, Any]]:
@@ -23,42 +34,124 @@ def rows(scores: Mapping[str, Any], order: Sequence[str]) -> list[dict[str, Any]
 
 def table(scores: Mapping[str, Any], order: Sequence[str] = ()) -> dict[str, Any]:
     """The content of table.json."""
-    return {
-        "rows": rows(scores, order),
-        "detectable": scores["detectable"],
-        "signatures": scores["signatures"],
-    }
+    return {"rows": rows(scores, order), **{name: scores[name] for name in KEPT}}
 
 
-def render(content: Mapping[str, Any]) -> "Table":
-    """A rich table of the content of table.json, at most 100 columns wide (names to 12, folded)."""
+def render(content: Mapping[str, Any]) -> "Group":
+    """Rich tables of the content of table.json, at most 100 columns wide, and what to know."""
+    from rich.console import Group
+    from rich.text import Text
+
+    tables = [_main(content), *_parts(content["rows"])]
+    against = content["comparisons"]
+    if against:
+        tables.append(_differences(against))
+    spaced = [part for shown in tables for part in (shown, Text(""))]
+    return Group(*spaced, *(Text(line) for line in notes(content)))
+
+
+def _main(content: Mapping[str, Any]) -> "Table":
+    names = (*(name for name in COLUMNS.values()), "n", "pairs")
+    shown = _table(heading(content), names, footnote(content))
+    for row in content["rows"]:
+        cells = [_cell(row, metric) + _floor(row, metric) for metric in COLUMNS]
+        _add(shown, [row["name"], *cells, row["n"], row["pairs"]])
+    return shown
+
+
+def _parts(found: Sequence[Mapping[str, Any]]) -> list["Table"]:
+    """RS of each part of the pairs, so many columns abreast as fit."""
+    heads: dict[tuple[str, ...], str] = {}
+    heads |= {("by_type", kind): kind for row in found for kind in row["by_type"]}
+    heads |= {(part,): title for part, title in PARTS.items() if any(part in row for row in found)}
+    tables = []
+    paths = list(heads)
+    for start in range(0, len(paths), ABREAST):
+        own = paths[start : start + ABREAST]
+        names = [f"{heads[path]}\n{_size(found, path)}" for path in own]
+        title = "RS by kind of rewording, and of whole groups" if not start else "RS, continued"
+        shown = _table(title, names, "")
+        for row in found:
+            _add(shown, [row["name"], *(_cell(_part(row, path), "rs") for path in own)])
+        tables.append(shown)
+    return tables
+
+
+def _part(row: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    found: Any = row
+    for step in path:
+        found = found.get(step) or {}
+    return found if "rs" in found else {"rs": None, "ci": {}}
+
+
+def _size(found: Sequence[Mapping[str, Any]], path: Sequence[str]) -> str:
+    """`n` pairs of a part, or questions where each counts once; the least of the rows."""
+    parts = [part for row in found if (part := _part(row, path)).get("n") is not None]
+    if not parts:
+        return "-"
+    if any("pairs" in part for part in parts):
+        return _number(min(part["pairs"] for part in parts), "pair")
+    return _number(min(part["n"] for part in parts), "question")
+
+
+def _differences(against: Mapping[str, Any]) -> "Table":
+    """The row in focus minus every other."""
+    title = f"{against['focus']} minus the others, paired: difference ± half of the 95 % interval"
+    claims = "* claimed: sign-flip p < .05 after Holm, one sign in every seed, interval without 0"
+    shown = _table(title, [*COLUMNS.values()], claims)
+    for name, found in against["against"].items():
+        _add(shown, [name, *(_difference(found.get(metric)) for metric in COLUMNS)])
+    return shown
+
+
+def _difference(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return "-"
+    star = " *" if entry["claim"] else ""
+    if entry["ci"] is None:
+        return _signed(entry["difference"])
+    low, high = entry["ci"]
+    return f"{_signed(entry['difference'])} ±{number((high - low) / 2)}{star}"
+
+
+def _signed(value: float) -> str:
+    return f"{'-' if value < 0 else '+'}{number(abs(value))}"
+
+
+def _table(
+    title: str, columns: Iterable[str], caption: str, first: str = "model", width: int = 14
+) -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     # Text, not strings: rich would read `[.36-.47]` or a model's name as markup.
     shown = Table(
-        title=Text(heading(content)),
-        caption=Text(footnote(content)),
+        title=Text(title),
+        caption=Text(caption) if caption else None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
+        pad_edge=False,
         padding=0,
     )
-    shown.add_column("model", overflow="fold", max_width=NAME_WIDTH)
-    for name in (*COLUMNS.values(), "n", "pairs"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for row in content["rows"]:
-        cells = [row["name"], *(_cell(row, metric) for metric in COLUMNS)]
-        shown.add_row(*(Text(str(cell)) for cell in (*cells, row["n"], row["pairs"])))
+    shown.add_column(first, overflow="fold", max_width=NAME_WIDTH if width == 14 else width)
+    for name in columns:
+        shown.add_column(Text(name), justify="right", overflow="fold", max_width=width)
     return shown
+
+
+def _add(shown: "Table", cells: Sequence[Any]) -> None:
+    from rich.text import Text
+
+    shown.add_row(*(Text(str(cell)) for cell in cells))
 
 
 def heading(content: Mapping[str, Any]) -> str:
     """The size of the table, and what may not be concluded from it."""
     first = content["rows"][0] if content["rows"] else {"n": 0, "pairs": 0}
     questions = first.get("questions", first["n"])
-    seeds = content["signatures"].get("seeds", 1)
+    seeds = max((len(row.get("seeds", "0")) for row in content["rows"]), default=1)
     size = ", ".join(
         [_number(questions, "question"), _number(first["pairs"], "pair"), _number(seeds, "seed")]
     )
@@ -73,9 +166,36 @@ def footnote(content: Mapping[str, Any]) -> str:
     parts = [f"{title} {number(found.get(metric))}" for metric, title in COLUMNS.items()]
     signatures = content["signatures"]
     return (
-        f"Smallest detectable difference (80 % power, two-sided 5 %): {', '.join(parts)}\n"
-        f"RS: {signatures['rs']}. BS: {signatures['bs']}."
+        f"Smallest detectable difference (80 % power, 5 % after Holm): {', '.join(parts)}\n"
+        f"RS: {signatures['rs']}. BS: {signatures['bs']}.\n"
+        f"BLEU: {signatures['bleu']}"
     )
+
+
+def notes(content: Mapping[str, Any]) -> list[str]:
+    """What was left out, counted by name, and warnings."""
+    lines = [f"warning: {warning}" for warning in content["warnings"]]
+    for row in content["rows"]:
+        said = [_number(row[k], noun) + rest for k, (noun, rest) in _COUNTED.items() if row.get(k)]
+        said += [f"{_number(n, what[:-1])} left out" for what, n in row["left_out"].items() if n]
+        said += [f"{TITLES.get(m, m)} unscored on {n:,}" for m, n in row["unscored"].items()]
+        guard = ", ".join(f"{reason} {n:,}" for reason, n in row.get("guard", {}).items())
+        said += [f"refused as equivalent by the guard: {guard}"] if guard else []
+        lines += [f"{row['name']}: {'; '.join(said)}"] if said else []
+    aside = content["signatures"]["set_aside"]
+    if aside["answers"]:
+        lines.append(f"{_number(aside['answers'], 'answer')} with other contexts set aside")
+    front = content["pareto"]["front"]
+    if len(content["rows"]) > 1 and front:
+        lines.append(f"Pareto front of ROUGE-L and RS: {', '.join(front)}")
+    return lines
+
+
+_COUNTED = {
+    "empty_answers": ("empty answer", ""),
+    "without_tokens": ("answer", " without a word that ROUGE knows"),
+    "missing_pairs": ("variation", " without an answer to the original"),
+}
 
 
 def _number(count: int, noun: str) -> str:
@@ -91,9 +211,67 @@ def _cell(row: Mapping[str, Any], metric: str) -> str:
     return f"{number(value)} [{low}-{high}]"
 
 
+def _floor(row: Mapping[str, Any], metric: str) -> str:
+    """The noise floor of a metric of consistency on a line of its own, where there is one."""
+    floor = row.get("noise_floor", {}).get(metric)
+    return f"\nfloor {number(floor)}" if floor is not None and metric in CONSISTENCY else ""
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A fraction as `.412`; `1.00`, of the same width, where it rounds to one; `-` for null."""
     if value is None:
         return "-"
     shown = f"{value:.{digits}f}"
     return shown[1:] if shown.startswith("0") else shown[:-1]
+
+
+def differences(found: Mapping[str, Any]) -> "Group":
+    """What `accord compare` shows: every paired difference, then what can be claimed."""
+    from rich.console import Group
+    from rich.text import Text
+
+    own = found["differences"]
+    title = f"{found['a']} minus {found['b']}, paired by question and variation"
+    names = ["a", "b", "difference [95 % interval]", "p", "Holm", "detectable", "n", "pairs"]
+    caption = (
+        f"p: sign-flip test; Holm: after {own['tests']} tests; detectable: found in 80 % of samples"
+    )
+    shown = _table(title, names, caption, first="metric", width=26)
+    for path, entry in sorted(_entries(own), key=lambda found: ": " in found[0]):
+        _add(shown, [path, *_compared(entry)])
+    lost = [
+        f"{count:,} {name.replace('_', ' ')}" for name, count in own["left_out"].items() if count
+    ]
+    lines = [f"left out: {', '.join(lost)}"] if lost else []
+    return Group(shown, *(Text(line) for line in [*lines, found["sentence"]]))
+
+
+def _entries(own: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Mapping[str, Any]]]:
+    """(path, difference) of everything compared."""
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for name, value in own.items():
+        if isinstance(value, Mapping) and "difference" in value:
+            found.append((prefix + {**TITLES, "rs_area": "RS area"}.get(name, name), value))
+        elif isinstance(value, Mapping) and name != "left_out":
+            step = "" if name == "by_type" else f"{PARTS.get(name, name)}: "
+            found += _entries(value, prefix + step)
+    return found
+
+
+def _compared(entry: Mapping[str, Any]) -> list[str]:
+    ends = ", ".join(_signed(end) for end in entry["ci"]) if entry["ci"] else "-"
+    star = " *" if entry.get("claim") else ""
+    return [
+        number(entry["a"]),
+        number(entry["b"]),
+        f"{_signed(entry['difference'])} [{ends}]{star}",
+        _chance(entry.get("p")),
+        _chance(entry.get("p_holm")),
+        number(entry.get("detectable")),
+        f"{entry['n']:,}",
+        "-" if entry["pairs"] is None else f"{entry['pairs']:,}",
+    ]
+
+
+def _chance(p: float | None) -> str:
+    return "<.001" if p is not None and p < 0.001 else number(p)

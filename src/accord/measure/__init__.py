@@ -1,0 +1,1 @@
+"""Evaluation of answers from anywhere: files or run folders in, scores and verdicts out."""
