@@ -26,6 +26,7 @@ COMMANDS = [
     "merge",
     "generate",
     "evaluate",
+    "compare",
     "report",
     "list",
 ]

@@ -258,7 +258,7 @@ def compare(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Two runs on the questions they share: paired differences, and what can be claimed."""
+    """Two runs compared: what can be claimed of their differences."""
     from accord.evaluate.table import differences
     from accord.measure.differences import compare_files
 

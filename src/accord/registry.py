@@ -27,7 +27,7 @@ _HOMES = {
     "methods": ("accord.merge.methods",),
     "weightings": ("accord.weigh.weights",),
     "similarities": ("accord.weigh.similarity",),
-    "metrics": ("accord.evaluate.metrics",),
+    "metrics": ("accord.evaluate.metrics", "accord.evaluate.containment"),
     "backends": ("accord.generate.transformers",),
 }
 KINDS = tuple(_HOMES)
