@@ -73,8 +73,10 @@ def test_wrong_options_are_named_with_what_would_be_right(given, parts):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_component_has_a_summary_and_described_options(kind):
     known = components(kind)
-    assert known
-    for name, found in known.items():
+    # Other tests register components of their own in the same process.
+    ours = {n: c for n, c in known.items() if c.function.__module__.startswith("accord.")}
+    assert ours
+    for name, found in ours.items():
         assert found.summary.endswith((".", ")", "]")) or found.summary, name
         assert len(found.described) == len(found.options)
         assert component(kind, name, "") is found
