@@ -24,7 +24,7 @@ FOUR = ("how_to_do", "i_we", "question_frame", "singular_plural_article")
 NO_ARTICLES = ("how_to_do", "i_we", "question_frame", "singular_plural")
 RULES = (*FOUR, "singular_plural", "article", "question_mark", "case", "typo", "politeness")
 HOW_TO = re.compile(r"\bhow\s+(?:to|(?:do|can|could|should|would)\s+(?:i|we|you|one))\b", re.I)
-ANNOUNCED = re.compile(r"\b(?:have a question|would like to know): ")
+ANNOUNCED = re.compile(r"\b(?:have (?:a|the following) (?:question|problem)|like to know): ", re.I)
 
 Outcomes = dict[str, list[list[Rewording] | Skip]]  # by operator, in the order of the questions
 
@@ -57,15 +57,22 @@ def report(name: str, questions: Sequence[Question], by: Outcomes) -> None:
         print(f"  {operator:25}{share(questions, by, [operator])}")
     print(f"  {'any of the four':25}{share(questions, by, FOUR)}")
     print(f"  {'... no article dropped':25}{share(questions, by, NO_ARTICLES)}")
-    frames = [o[0].query for o in by["question_frame"] if not isinstance(o, Skip)]
-    announced = sum(bool(ANNOUNCED.search(query)) for query in frames)
-    print(f"  {'frames that announce':25}{announced}/{len(frames)}")
+    plain = [_not_announced(o) for o in by["question_frame"]]
+    unannounced = share(questions, {**by, "question_frame": plain}, NO_ARTICLES)
+    print(f"  {'... nor announced':25}{unannounced}")
     asking = [i for i, q in enumerate(questions) if HOW_TO.search(q.query)]
     narrow = {operator: [found[i] for i in asking] for operator, found in by.items()}
     both = share([questions[i] for i in asking], narrow, ("how_to_do", "question_frame"))
     print(f"  {'how-to: htd or frame':25}{both}")
     reasons = Counter(o.reason for o in by["question_frame"] if isinstance(o, Skip))
     print(f"  skipped by question_frame: {dict(reasons)}")
+
+
+def _not_announced(outcome: list[Rewording] | Skip) -> list[Rewording] | Skip:
+    """A frame that only announces the same sentence counts as a skip here."""
+    if isinstance(outcome, Skip) or not ANNOUNCED.search(outcome[0].query):
+        return outcome
+    return Skip("announced")
 
 
 def sample(
