@@ -4,6 +4,7 @@ import json
 import xml.etree.ElementTree as ET
 
 import pytest
+from test_endpoint import Answer, Server
 from typer.testing import CliRunner
 
 from accord.cli import app
@@ -159,6 +160,7 @@ def test_gate_sees_a_worse_baseline(files):
         (["--gate", "rsx >= .4"], ["rsx", "rs"]),
         (["--gate", "rs not worse than BASELINE by .1"], ["--baseline"]),
         (["--gate", "rs not worse than Nobody by .1"], ["Nobody", "`B`"]),
+        (["--gate", "judge better than B"], ["judge", ">="]),
         (["--gate", "rs >= .4", "--gate-model", "Nobody"], ["Nobody", "`Merged`"]),
         (["--junit", "x.xml"], ["--junit", "--gate"]),
         (["--judge-model", "x"], ["--judge-model", "--judge"]),
@@ -341,3 +343,31 @@ def test_an_answer_of_100000_characters(files):
     score(files)
     assert written(files)["models"]["B"]["pairs"] == 80
     assert len(files["out"].read_text("utf-8")) < 100_000
+
+
+def verdict(number, prompt):
+    """Answers agree if the prompt holds one of its two answers twice; wild on every 50th."""
+    same = len({part for part in prompt.splitlines() if part.startswith(tuple(WORDS))}) == 1
+    return Answer("maybe" if number % 50 == 0 else json.dumps({"equivalent": same}))
+
+
+def test_a_judge_is_a_score_like_any_other(files, monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", "sk-secret")
+    labels = labelled(files["folder"] / "l.jsonl", [("a", "a", True), ("a b", "c d", False)])
+    with Server(verdict) as server:
+        words = ["--judge", server.url, "--judge-model", "m", "--judge-key-env", "JUDGE_KEY"]
+        words += ["--judge-labels", labels, "--gate", "judge >= 0.01"]
+        score(files, *words)
+        first, asked = written(files), len(server.requests)
+        score(files, *words)
+        assert len(server.requests) == asked  # every verdict was kept
+    row = first["models"]["Merged"]
+    assert 0 < row["judge"] <= 1 and row["ci"]["judge"] and row["by_type"]["semantic"]["judge"]
+    assert first["comparisons"]["against"]["B"]["judge"]["p"] is not None
+    assert first["judge"]["self_agreement"]["agreement"] == 1.0
+    assert first["judge"]["labels"]["n"] == 2
+    again = written(files)
+    assert again["models"] == first["models"]
+    assert again["judge"]["from_cache"] == again["judge"]["asked"] + again["judge"]["from_cache"]
+    kept = [path.read_bytes() for path in files["folder"].iterdir() if path.is_file()]
+    assert not any(b"sk-secret" in text for text in kept)

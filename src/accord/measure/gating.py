@@ -50,6 +50,8 @@ class Gatekeeper:
                 raise InputError(
                     f"--gate: `{clause}` names {BASELINE}; give --baseline ANSWERS_OR_RUN"
                 )
+            if clause.versus is not None and clause.metric.rpartition(".")[2] == JUDGE:
+                raise InputError(f"--gate: `{clause}`: the judge's scores take a bar, as `>= .9`")
             if clause.versus not in {None, BASELINE, *rows}:
                 shown = ", ".join(f"`{name}`" for name in rows)
                 raise InputError(
