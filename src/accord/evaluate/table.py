@@ -50,16 +50,16 @@ def render(content: Mapping[str, Any]) -> "Group":
     return Group(*spaced, *(Text(line) for line in notes(content)))
 
 
-def _main(content: Mapping[str, Any]) -> "Table":
+def _main(content: Mapping[str, Any]) -> "Group":
     names = (*(name for name in COLUMNS.values()), "n", "pairs")
-    shown = _table(heading(content), names, footnote(content))
+    shown = _table(names)
     for row in content["rows"]:
         cells = [_cell(row, metric) + _floor(row, metric) for metric in COLUMNS]
         _add(shown, [row["name"], *cells, row["n"], row["pairs"]])
-    return shown
+    return _framed(heading(content), shown, footnote(content))
 
 
-def _parts(found: Sequence[Mapping[str, Any]]) -> list["Table"]:
+def _parts(found: Sequence[Mapping[str, Any]]) -> list["Group"]:
     """RS of each part of the pairs, so many columns abreast as fit."""
     heads: dict[tuple[str, ...], str] = {}
     heads |= {("by_type", kind): kind for row in found for kind in row["by_type"]}
@@ -70,10 +70,10 @@ def _parts(found: Sequence[Mapping[str, Any]]) -> list["Table"]:
         own = paths[start : start + ABREAST]
         names = [f"{heads[path]}\n{_size(found, path)}" for path in own]
         title = "RS by kind of rewording, and of whole groups" if not start else "RS, continued"
-        shown = _table(title, names, "")
+        shown = _table(names)
         for row in found:
             _add(shown, [row["name"], *(_cell(_part(row, path), "rs") for path in own)])
-        tables.append(shown)
+        tables.append(_framed(title, shown))
     return tables
 
 
@@ -94,14 +94,14 @@ def _size(found: Sequence[Mapping[str, Any]], path: Sequence[str]) -> str:
     return _number(min(part["n"] for part in parts), "question")
 
 
-def _differences(against: Mapping[str, Any]) -> "Table":
+def _differences(against: Mapping[str, Any]) -> "Group":
     """The row in focus minus every other."""
     title = f"{against['focus']} minus the others, paired: difference ± half of the 95 % interval"
     claims = "* claimed: sign-flip p < .05 after Holm, one sign in every seed, interval without 0"
-    shown = _table(title, [*COLUMNS.values()], claims)
+    shown = _table([*COLUMNS.values()])
     for name, found in against["against"].items():
         _add(shown, [name, *(_difference(found.get(metric)) for metric in COLUMNS)])
-    return shown
+    return _framed(title, shown, claims)
 
 
 def _difference(entry: Mapping[str, Any] | None) -> str:
@@ -118,23 +118,22 @@ def _signed(value: float) -> str:
     return f"{'-' if value < 0 else '+'}{number(abs(value))}"
 
 
-def _table(
-    title: str, columns: Iterable[str], caption: str, first: str = "model", width: int = 14
-) -> "Table":
+def _framed(title: str, shown: "Table", caption: str = "") -> "Group":
+    """A table between its title and caption, which are not folded to its width."""
+    from rich.console import Group
+    from rich.text import Text
+
+    below = [Text(caption, style="dim")] if caption else []
+    return Group(Text(title, style="italic"), shown, *below)
+
+
+def _table(columns: Iterable[str], first: str = "model", width: int = 14) -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     # Text, not strings: rich would read `[.36-.47]` or a model's name as markup.
-    shown = Table(
-        title=Text(title),
-        caption=Text(caption) if caption else None,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=0,
-    )
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     shown.add_column(first, overflow="fold", max_width=NAME_WIDTH if width == 14 else width)
     for name in columns:
         shown.add_column(Text(name), justify="right", overflow="fold", max_width=width)
@@ -236,14 +235,15 @@ def differences(found: Mapping[str, Any]) -> "Group":
     caption = (
         f"p: sign-flip test; Holm: after {own['tests']} tests; detectable: found in 80 % of samples"
     )
-    shown = _table(title, names, caption, first="metric", width=26)
+    shown = _table(names, first="metric", width=26)
     for path, entry in sorted(_entries(own), key=lambda found: ": " in found[0]):
         _add(shown, [path, *_compared(entry)])
     lost = [
         f"{count:,} {name.replace('_', ' ')}" for name, count in own["left_out"].items() if count
     ]
     lines = [f"left out: {', '.join(lost)}"] if lost else []
-    return Group(shown, *(Text(line) for line in [*lines, found["sentence"]]))
+    framed = _framed(title, shown, caption)
+    return Group(framed, *(Text(line) for line in [*lines, found["sentence"]]))
 
 
 def _entries(own: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Mapping[str, Any]]]:
