@@ -1,17 +1,14 @@
 """Singular, plural, article: the safe edits and the failures that the guards are there for."""
 
-import re
 import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from accord.errors import InputError
 from accord.records import Question
-from accord.vary import guards, number
-from accord.vary.outcome import Skip
+from accord.vary import guards, number, pipeline
+from accord.vary.outcome import Skip, undone
 
 pytest.importorskip("spacy")
 pytest.importorskip("lemminflect")
@@ -24,7 +21,7 @@ def outcomes(queries, seed=0):
 
 
 def wordings(query):
-    """All wordings that some seed gives with one edit or two."""
+    """All wordings that some seed gives."""
     found = [outcomes([query], seed)[0] for seed in range(24)]
     return {o[0].query for o in found if not isinstance(o, Skip)}
 
@@ -98,12 +95,24 @@ def test_inflection_both_ways():
         assert guards.singular_of(word) is None
 
 
-def test_span_and_operator_rebuild_the_wording():
+@pytest.mark.parametrize("kind", ["singular_plural", "article"])
+def test_each_half_of_the_mix_makes_its_own_edits_only(kind):
     query = "How do I add a contact to the red phone book?"
-    for seed in range(30):
-        (found,) = outcomes([query], seed)[0]
-        assert found.operator in {"singular_plural", "article", "singular_plural_article"}
-        assert query.replace(found.before, found.after, 1) == found.query
+    question = Question(id="q", query=query)
+    function = getattr(number, kind)
+    found = [next(function([question], seed=seed))[0] for seed in range(30)]
+    assert {rewording.operator for rewording in found} == {kind}
+    assert all(undone(rewording) == query for rewording in found)
+    mixed = {outcomes([query], seed)[0][0].operator for seed in range(30)}
+    assert mixed == {"singular_plural", "article"}
+
+
+def test_an_article_is_swapped_only_when_asked_for():
+    question = Question(id="q", query="How do I reset a router?")
+    ((dropped,),) = number.article([question], seed=0)
+    ((swapped,),) = number.article([question], seed=0, swap=True)
+    assert dropped.query == "How do I reset router?"
+    assert swapped.query == "How do I reset the router?"
 
 
 def test_same_seed_same_wordings_in_any_order():
@@ -119,34 +128,17 @@ def test_same_seed_same_wordings_in_any_order():
     assert list(number.singular_plural_article(questions[::-1], seed=5))[::-1] == forward
 
 
-PIECES = 'how do I add a an the contact contacts new old in to files file " ` , ? 8 é ß and of NGO'
-QUERIES = st.text(max_size=40) | st.lists(st.sampled_from(PIECES.split()), max_size=12).map(
-    " ".join
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(QUERIES)
-def test_any_text_gives_a_new_wording_or_a_reason(query):
-    question = Question.model_construct(id="q", query=query)
-    (outcome,) = list(number.singular_plural_article([question], seed=0))
-    if isinstance(outcome, Skip):
-        return
-    (found,) = outcome
-    assert found.query != query and found.before in query and found.after in found.query
-    places = [m.start() for m in re.finditer(re.escape(found.before), query)]
-    rebuilt = {query[:i] + found.after + query[i + len(found.before) :] for i in places}
-    assert found.query in rebuilt
-
-
 def test_importing_loads_no_spacy():
-    code = "import sys, accord.vary.number; assert not {'spacy', 'lemminflect'} & set(sys.modules)"
+    heavy = "{'spacy', 'lemminflect'}"
+    code = (
+        f"import sys, accord.vary.number, accord.vary.typo; assert not {heavy} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("package", ["spacy", "lemminflect"])
 def test_a_missing_package_names_the_extra(monkeypatch, package):
-    number._pipeline.cache_clear()
+    pipeline.forget()
     guards.plural_of.cache_clear()
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=r'pip install "accord\[vary\]"'):
@@ -154,7 +146,7 @@ def test_a_missing_package_names_the_extra(monkeypatch, package):
 
 
 def test_a_missing_model_names_the_extra(monkeypatch):
-    number._pipeline.cache_clear()
-    monkeypatch.setattr(number, "_PIPELINE", "no_such_pipeline")
+    pipeline.forget()
+    monkeypatch.setattr(pipeline, "NAME", "no_such_pipeline")
     with pytest.raises(InputError, match=r"no_such_pipeline.*accord\[vary\]"):
         outcomes(["How do I add a contact?"])

@@ -111,6 +111,29 @@ def test_no_variation_equals_its_original_and_every_kind_is_accounted_for(querie
     assert covered == {(q, kind) for q in originals for kind, _ in KINDS}
 
 
+def test_a_variation_tells_what_changed_and_where():
+    made, _ = vary(ask(), KINDS)
+    originals = {q.id: q.query for q in ask()}
+    assert made
+    for v in made:
+        start, end = v.span
+        source = originals[v.original_id]
+        assert source[start:end] == v.before
+        assert v.query == source[:start] + v.after + source[end:]
+        assert v.operator == v.type
+
+
+def test_the_span_is_found_where_a_component_gives_none(kinds):
+    made, _ = vary(ask(["How?"]), [("shout", {})])
+    assert [(v.span, v.before, v.after) for v in made] == [([4, 4], "", "!"), ([4, 4], "", "!!")]
+
+
+def test_batches_change_nothing(monkeypatch):
+    whole = vary(ask(), KINDS)
+    monkeypatch.setattr("accord.vary.pipeline.KEPT", 3)
+    assert vary(ask(), KINDS) == whole
+
+
 def test_progress_counts_every_question_and_kind(kinds):
     class Count(Progress):
         total = done = 0

@@ -22,7 +22,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Where the built-in components of each kind live. Importing these loads no torch.
 _HOMES = {
-    "variations": ("accord.vary.rules", "accord.vary.number", "accord.vary.paraphrase"),
+    "variations": (
+        "accord.vary.rules",
+        "accord.vary.number",
+        "accord.vary.reframe",
+        "accord.vary.surface",
+        "accord.vary.typo",
+        "accord.vary.paraphrase",
+    ),
     "retrievers": ("accord.retrieve.bm25",),
     "methods": ("accord.merge.methods",),
     "weightings": ("accord.weigh.weights",),

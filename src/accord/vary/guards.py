@@ -194,6 +194,19 @@ def singular_of(noun: str) -> str | None:
     return singular if plural_of(singular) == noun else None
 
 
+@lru_cache(maxsize=4096)
+def is_english(word: str) -> bool:
+    """Whether the inflection table knows the word."""
+    return bool(_inflections().getAllLemmas(word))
+
+
+@lru_cache(maxsize=4096)
+def lemma(word: str, part: str) -> str:
+    """The base form of a word in lower case as a `NOUN` or a `VERB`, the word itself if unknown."""
+    found = _inflections().getAllLemmas(word, upos=part).get(part, ())
+    return str(found[0]) if found else word
+
+
 def _noun_forms(noun: str) -> dict[str, tuple[str, ...]]:
     forms: dict[str, tuple[str, ...]] = _inflections().getAllInflections(noun, upos="NOUN")
     return forms
@@ -211,7 +224,7 @@ def _inflections() -> ModuleType:
 def missing(package: str) -> InputError:
     """The error for a package that comes with the extra `vary`."""
     return InputError(
-        f"variation `singular_plural_article` needs {package}, which is not installed; "
+        f"the variations of number, article and typo need {package}, which is not installed; "
         'pip install "accord[vary]"'
     )
 

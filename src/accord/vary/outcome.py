@@ -15,12 +15,17 @@ from typing import NamedTuple
 
 
 class Rewording(NamedTuple):
-    """A new wording and where it came from: the operator and the span it changed."""
+    """A new wording and where it came from: the operator and the one span that it changed.
+
+    `before` is what the source has from character `start` on, `after` what stands there now:
+    `query[:start] + before + query[start + len(after):]` is the source.
+    """
 
     query: str
     operator: str
     before: str = ""
     after: str = ""
+    start: int = 0
 
 
 class Skip(NamedTuple):
@@ -29,7 +34,36 @@ class Skip(NamedTuple):
     reason: str
 
 
+def changed(operator: str, source: str, new: str) -> Rewording:
+    """The rewording of `source` as `new`, its span the smallest one that ends between words."""
+    start = _shared(source, new)
+    end = _shared(source[start:][::-1], new[start:][::-1])
+    while start and source[start - 1].isalnum() and _splits(source, new, start):
+        start -= 1
+    while end and source[-end].isalnum() and _splits(source[::-1], new[::-1], end):
+        end -= 1
+    before, after = source[start : len(source) - end], new[start : len(new) - end]
+    return Rewording(new, operator, before, after, start)
+
+
+def undone(rewording: Rewording) -> str:
+    """The source of a rewording, from its provenance."""
+    query, start = rewording.query, rewording.start
+    return query[:start] + rewording.before + query[start + len(rewording.after) :]
+
+
+def _splits(one: str, other: str, at: int) -> bool:
+    """Whether the place is inside a word of either text."""
+    return one[at : at + 1].isalnum() or other[at : at + 1].isalnum()
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts share at their start."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
 def keyed_random(seed: int, *key: str) -> random.Random:
     """A generator that depends on the seed and the key only, not on what was drawn before."""
-    digest = hashlib.sha256("\x1f".join([str(seed), *key]).encode()).digest()
+    digest = hashlib.sha256("\x1f".join([str(seed), *key]).encode("utf-8", "replace")).digest()
     return random.Random(int.from_bytes(digest[:8], "big"))

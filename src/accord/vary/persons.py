@@ -44,6 +44,10 @@ _PERSONAL = re.compile(  # what belongs to one person, or is done alone or only 
     r"everyone|anyone|alone|by myself|by ourselves|colleagues?|as a team|we all|of us)\b",
     re.I,
 )
+# What people do together, or as anybody would: "are we meeting", "why do we test".
+_TOGETHER = re.compile(
+    r"\bwhy\s+(?:do|don['\u2019]t|are|should)\s+we\b|\bare\s+we\s+(?:\w+\s+)?\w+ing\b", re.I
+)
 _ENUMERATED = words(
     "type phase class part level section schedule title war tier stage chapter volume form "
     "category grade group article appendix figure table plan option model step period factor "
@@ -79,7 +83,7 @@ def swap(query: str) -> str | Skip:
     to_we = found[0]["word"].lower() in _TO_WE
     if any((match["word"].lower() in _TO_WE) != to_we for match in found):
         return Skip("both I and we")
-    if _PERSONAL.search(query):
+    if _PERSONAL.search(query) or (not to_we and _TOGETHER.search(query)):
         return Skip("speaks of what one person or one group has")
     if reason := _reason_against(query, found):
         return Skip(reason)

@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 from accord.records import Question
 from accord.registry import register
-from accord.vary.guards import Spans, words
-from accord.vary.outcome import Rewording, Skip, keyed_random
+from accord.vary.gate import unusable
+from accord.vary.guards import Spans
+from accord.vary.outcome import Rewording, Skip, changed, keyed_random
 from accord.vary.persons import swap
+from accord.vary.verbs import asks_for_procedure
 
 _MODALS = "do|can|could|should|would|might|must|shall"
 _HOW = re.compile(
@@ -34,17 +36,6 @@ _MIXED = re.compile(  # a second question hung on the first: one frame cannot se
     r"can|could|do|does|should|will|would|is|are|not\s+to|to|if\s+so)\b",
     re.I,
 )
-_NOT_A_VERB = words(
-    "i we you one it they he she this that a an the my our your in on at for with from of to "
-    "and or but if is are am was were does did s guide guides video videos article articles doc "
-    "docs document documents documentation page pages manual section sections tutorial "
-    "tutorials question questions have has had having being been"
-)
-_ADVERBS = words("also then now still just even not best properly correctly safely quickly easily")
-# Verbs that ask about a state or an opinion: "how do I look", "how do you feel", "how would we be".
-_STATES = words("look feel seem differ compare need want plan think like rate mean relate fare")
-_ENDING_IN_ING = words("bring ping ring sing string spring sting swing cling wring")
-_ENDING_IN_ED = words("need feed embed speed seed shed exceed proceed succeed weed breed bleed")
 
 
 class _Frame(NamedTuple):
@@ -59,7 +50,7 @@ class _Frame(NamedTuple):
 def how_to_do(questions: Sequence[Question], *, seed: int) -> Iterator[list[Rewording] | Skip]:
     """Interchange "how to X", "how do I X" and "how can I X", keeping the subject."""
     for question in questions:
-        frames = _how_frames(question.query)
+        frames = unusable(question.query) or _how_frames(question.query)
         if isinstance(frames, Skip):
             yield frames
             continue
@@ -77,25 +68,8 @@ def how_to_do(questions: Sequence[Question], *, seed: int) -> Iterator[list[Rewo
 def i_we(questions: Sequence[Question], *, seed: int) -> Iterator[list[Rewording] | Skip]:
     """Interchange I and we in questions ("can I" and "can we"), with all that agrees."""
     for question in questions:
-        new = swap(question.query)
-        yield new if isinstance(new, Skip) else [_changed(question.query, new)]
-
-
-def _changed(old: str, new: str) -> Rewording:
-    """The rewording with its span: from the first word that differs to the last."""
-    start = _shared(old, new)
-    end = _shared(old[start:][::-1], new[start:][::-1])
-    while start and old[start - 1].isalnum():
-        start -= 1
-    while end and old[len(old) - end].isalnum():
-        end -= 1
-    return Rewording(new, "i_we", old[start : len(old) - end], new[start : len(new) - end])
-
-
-def _shared(one: str, other: str) -> int:
-    """How many characters two texts share at their start."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+        new = unusable(question.query) or swap(question.query)
+        yield new if isinstance(new, Skip) else [changed("i_we", question.query, new)]
 
 
 def _how_frames(query: str) -> list[_Frame] | Skip:
@@ -139,19 +113,8 @@ def _opens_clause(query: str, start: int, modal: str) -> bool:
 
 def _has_verb(query: str, frame: _Frame) -> bool:
     """Whether a bare verb that asks for a procedure follows the frame."""
-    following = re.findall(r"[^\s]+", query[frame.end : frame.end + 120])
-    while following and following[0].lower() in _ADVERBS:
-        following.pop(0)
-    verb = following[0].strip("?!.,;:").lower() if following else ""
-    if not re.fullmatch(r"[a-z]+(?:-[a-z]+)?", verb) or verb in _NOT_A_VERB | _STATES:
-        return False
-    if verb == "do" and (len(following) < 2 or following[1].lower() in {"i", "we", "you"}):
-        return False
-    if verb.endswith("ing") and verb not in _ENDING_IN_ING:
-        return False
-    if frame.subject.lower() == "you" and frame.modal not in {"do", "can"}:
-        return False  # "how would you rate" asks for an opinion
-    return not verb.endswith("ed") or verb in _ENDING_IN_ED
+    rest = query[frame.end : frame.end + 120]
+    return asks_for_procedure(rest, subject=frame.subject, modal=frame.modal)
 
 
 def _sentence_after(query: str, start: int) -> str:
@@ -179,9 +142,9 @@ def _subjects(query: str) -> set[str]:
         "you": bool(used & {"your", "yours", "yourself"}),
     }
     found = {subject for subject, is_used in people.items() if is_used}
-    if not found:
-        return {"I", "we"}
-    return found if len(found) == 1 and "one's" not in query else set()
+    if "one's" in query or len(found) > 1:
+        return set()
+    return found or {"I", "we"}
 
 
 def _reframe(query: str, frames: list[_Frame], modal: str, subject: str) -> Rewording:
@@ -189,9 +152,10 @@ def _reframe(query: str, frames: list[_Frame], modal: str, subject: str) -> Rewo
     for frame in frames:
         result += query[at : frame.start] + _like(frame.words, modal, subject)
         at = frame.end
-    first = frames[0]
-    before = query[first.start : first.end]
-    return Rewording(result + query[at:], "how_to_do", before, _like(first.words, modal, subject))
+        if frame.words[-1].islower() and modal != "to":  # How to Pay -> How do I pay
+            result += query[at : at + 2].lower()
+            at += 2
+    return changed("how_to_do", query, result + query[at:])
 
 
 def _like(old: list[str], modal: str, subject: str) -> str:

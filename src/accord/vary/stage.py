@@ -6,7 +6,8 @@ from typing import Any
 from accord.progress import SILENT, Progress
 from accord.records import Question, Skipped, Variation
 from accord.registry import component
-from accord.vary.outcome import Rewording, Skip
+from accord.vary import pipeline
+from accord.vary.outcome import Rewording, Skip, changed
 
 
 def vary(
@@ -37,19 +38,41 @@ def vary(
             made[v.original_id].setdefault(v.type, []).append(v)
     skipped: list[Skipped] = []
     progress.start(len(questions) * len(types), "questions x kinds")
-    for name, options in types:
-        todo = [q for q in questions if name not in made[q.id]]
-        progress.advance(len(questions) - len(todo), name)
-        maker = component("variations", name, "vary.types").function
-        outcomes = maker(todo, seed=seed, **options)
-        for question, outcome in _paired(todo, outcomes):
-            progress.advance(1, name)
-            if isinstance(outcome, Skip):
-                skipped.append(_skip(question, name, outcome.reason))
-            else:
-                made[question.id][name] = _variations(question, name, outcome, seed)
+    # In batches, so that all kinds share the parses of a batch.
+    for start in range(0, len(questions), pipeline.KEPT):
+        for name, options in types:
+            _make(
+                questions[start : start + pipeline.KEPT],
+                name,
+                options,
+                made,
+                skipped,
+                seed,
+                progress,
+            )
     kept = [v for q in questions for v in _keep(q, made[q.id], max_per_question, skipped.append)]
     return kept, sorted(skipped, key=_order(questions))
+
+
+def _make(
+    questions: Sequence[Question],
+    name: str,
+    options: Mapping[str, Any],
+    made: dict[str, dict[str, list[Variation]]],
+    skipped: list[Skipped],
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Add the variations of one kind to `made`, and those that were not made to `skipped`."""
+    todo = [q for q in questions if name not in made[q.id]]
+    progress.advance(len(questions) - len(todo), name)
+    maker = component("variations", name, "vary.types").function
+    for question, outcome in _paired(todo, maker(todo, seed=seed, **options)):
+        progress.advance(1, name)
+        if isinstance(outcome, Skip):
+            skipped.append(_skip(question, name, outcome.reason))
+        else:
+            made[question.id][name] = _variations(question, name, outcome, seed)
 
 
 def _paired(
@@ -68,14 +91,25 @@ def _variations(
                 "original_id": question.id,
                 "type": name,
                 "query": rewording.query,
-                "operator": rewording.operator,
-                "before": rewording.before,
-                "after": rewording.after,
+                **_provenance(question.query, rewording),
                 "seed": seed,
             }
         )
         for number, rewording in enumerate(outcome)
     ]
+
+
+def _provenance(source: str, made: Rewording) -> dict[str, object]:
+    """Operator, span [start, end) in the source, and the text there before and after."""
+    if not (made.before or made.after):  # a component that leaves the span to us
+        made = changed(made.operator, source, made.query)
+    end = made.start + len(made.before)
+    return {
+        "operator": made.operator,
+        "span": [made.start, end],
+        "before": made.before,
+        "after": made.after,
+    }
 
 
 def _keep(
