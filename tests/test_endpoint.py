@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 
 from accord.errors import InputError, RunError
 from accord.models import endpoint as module
+from accord.models.answers import AnswerCache
 from accord.models.endpoint import Endpoint, Reply, backoff, content, retry_after
+from accord.models.spending import SPENT, Spending
 
 SECRET = "sk-live-0123456789"
 
@@ -35,6 +37,7 @@ class Answer:
     body: bytes | None = None
     delay: float = 0.0
     drop: bool = False
+    trickle: float = 0.0  # seconds between the bytes of the body
 
     def bytes(self):
         if self.body is not None:
@@ -76,9 +79,17 @@ class Server:
                     for name, value in {**headers, "Content-Length": str(len(data))}.items():
                         self.send_header(name, value)
                     self.end_headers()
+                    if answer.trickle:
+                        self.drip(answer, data)
                     self.wfile.write(data)
                 except ConnectionError:
                     """The client did not wait."""
+
+            def drip(self, answer, data):
+                for byte in data:
+                    self.wfile.write(bytes([byte]))
+                    self.wfile.flush()
+                    time.sleep(answer.trickle)
 
             def log_message(self, *args):
                 """Silent."""
@@ -184,7 +195,6 @@ def test_a_reply_that_is_not_accepted_is_asked_for_again_with_another_seed():
         (Answer("busy", 429), "RateLimitError", 3),
         (Answer("tomorrow", 429, {"Retry-After": "86400"}), "RateLimitError", 1),
         (Answer("what?", 400), "BadRequestError", 1),
-        (Answer("who?", 404), "NotFoundError", 1),
         (HTML, "malformed reply", 3),
         (Answer("no"), "no acceptable reply", 3),
     ],
@@ -250,6 +260,113 @@ def test_an_endpoint_that_never_answers_in_time_ends_the_run():
         pytest.raises(RunError, match=r"after 2 tries; is it running\?"),
     ):
         ask(server.url, ["a", "b"], timeout=0.1, tries=2)
+
+
+def test_a_reply_that_trickles_without_end_is_late_all_the_same():
+    endless = Answer(body=b"x" * 100, trickle=0.05)
+    with Server(lambda n, p: endless if p == "slow" else Answer("yes")) as server:
+        began = time.monotonic()
+        found = ask(server.url, ["a", "slow"], timeout=0.3, tries=1, concurrency=1)
+    assert found == [Reply("yes"), Reply(None, "APITimeoutError")]
+    assert time.monotonic() - began < 3
+
+
+def test_a_reply_larger_than_any_answer_is_given_up(monkeypatch):
+    monkeypatch.setattr(module, "LONGEST_REPLY", 10_000)
+    with Server(lambda n, p: Answer("x" * (20_000 if p == "b" else 2))) as server:
+        found = ask(server.url, ["a", "b"], tries=1, concurrency=1)
+    assert found == [Reply("xx"), Reply(None, "APITimeoutError")]
+
+
+def test_an_unknown_model_or_address_ends_the_run_at_once():
+    missing = Answer("no such model", 404)
+    with (
+        Server(lambda n, p: missing) as server,
+        pytest.raises(InputError, match=r"/v1 has no model `m`, or is not the address") as error,
+    ):
+        ask(server.url, [str(n) for n in range(50)], concurrency=2)
+    assert len(server.requests) < 10 and "no such model" not in str(error.value)
+
+
+# The budget
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(0, 12),
+    st.integers(0, 8),
+    st.integers(1, 6),
+    st.floats(0, 0.6),
+    st.integers(0, 100),
+)
+def test_no_more_requests_are_sent_than_the_budget_has(cap, count, concurrency, failing, seed):
+    fails = random.Random(seed)
+
+    def flaky(number, prompt):
+        return Answer("oh", 500) if fails.random() < failing else echo(number, prompt)
+
+    prompts = [str(n) for n in range(count)]
+    with Server(flaky) as server:
+        found = ask(
+            server.url, prompts, tries=3, concurrency=concurrency, spending=Spending(requests=cap)
+        )
+        sent = len(server.requests)
+    assert sent <= cap
+    assert {r.reason for r in found if r.text is None} <= {SPENT, "InternalServerError"}
+    if SPENT in {r.reason for r in found}:
+        assert sent == cap
+    if failing == 0:
+        assert sum(r.text is not None for r in found) == min(cap, count)
+
+
+def usage(text, tokens):
+    body = json.loads(Answer(text).bytes()) | {"usage": {"total_tokens": tokens}}
+    return Answer(body=json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_the_endpoints_own_count_of_tokens_is_what_is_spent(concurrency):
+    spending = Spending(tokens=1000)
+    with Server(lambda n, p: usage("x", 100)) as server:
+        found = ask(
+            server.url, [str(n) for n in range(30)], max_tokens=183, spending=spending,
+            concurrency=concurrency,
+        )  # fmt: skip
+    # A request may take 1 + 16 + 183 = 200: with 900 spent the next one might be too much.
+    assert [r.text for r in found].count("x") == len(server.requests) == 9
+    assert spending.tokens == 900 and spending.requests == 9
+    assert {r.reason for r in found if r.text is None} == {SPENT}
+
+
+def test_without_a_count_tokens_are_estimated_on_the_high_side():
+    spending = Spending(tokens=10_000)
+    with Server(lambda n, p: Answer("word " * 100)) as server:
+        ask(server.url, ["hello " * 50], spending=spending)
+    assert 150 + 100 <= spending.tokens <= 10_000
+
+
+def test_what_timed_out_counts_and_what_was_refused_does_not():
+    spending = Spending(tokens=10_000)
+    with Server(script(Answer("busy", 429), Answer("late", delay=0.5), usage("x", 7))) as server:
+        ask(server.url, ["a"], timeout=0.2, tries=5, max_tokens=100, spending=spending)
+    assert spending.requests == 3 and spending.tokens == 7 + 1 + 16 + 100
+
+
+def test_what_is_in_the_cache_costs_nothing_and_what_was_paid_for_stays(tmp_path):
+    cache, prompts = tmp_path / "cache.jsonl", [str(n) for n in range(9)]
+    with Server(echo) as server:
+        for done in (4, 8, 9, 9):
+            found = ask(server.url, prompts, cache=cache, spending=Spending(requests=4))
+            assert sum(r.text is not None for r in found) == done
+    assert len(server.requests) == 9
+
+
+def test_a_budget_is_shared_by_all_that_is_asked_under_it():
+    spending = Spending(requests=3)
+    with Server(echo) as server:
+        first = ask(server.url, ["a", "b"], spending=spending)
+        second = ask(server.url, ["c", "d"], spending=spending)
+    assert [r.reason for r in first + second] == ["", "", "", SPENT]
 
 
 def test_a_refused_connection_ends_the_run_after_the_tries():
@@ -339,11 +456,12 @@ def test_what_is_in_the_cache_is_not_asked(tmp_path):
         {"base_url": "http://elsewhere/v1"},
         {"seed": 1},
         {"prompt": "b"},
+        {"max_tokens": 9},
     ],
 )
 def test_the_key_of_an_answer_is_all_that_it_depends_on(changed):
-    def key(base_url="http://h/v1", model="m", temperature=0.0, prompt="a", seed=0):
-        return Endpoint(base_url, model, temperature=temperature).key(prompt, seed)
+    def key(base_url="http://h/v1", model="m", prompt="a", seed=0, **options):
+        return Endpoint(base_url, model, **options).key(prompt, seed)
 
     assert key() != key(**changed)
     assert key() == key(base_url="http://user:pw@h/v1?key=x")  # who asks does not matter
@@ -403,7 +521,7 @@ def test_a_cache_that_cannot_be_written_ends_the_run(tmp_path):
         Server(echo) as server,
         pytest.raises(RunError, match="the cache cannot be written: No space left"),
     ):
-        cache = module._Cache(tmp_path / "cache.jsonl")
+        cache = AnswerCache(tmp_path / "cache.jsonl")
         cache.file = open("/dev/full", "wb")  # noqa: SIM115, PTH123
         asking = module._Asking(
             Endpoint(server.url, "m"), Endpoint(server.url, "m")._client(), cache, 0, bool

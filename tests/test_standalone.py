@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import accord
 from safetensors.numpy import load_file, save_file
 
 from accord.errors import InputError
@@ -77,3 +78,33 @@ def test_a_bad_merge_config_is_one_sentence(tiny_llama, tmp_path, tree, said):
     with pytest.raises(InputError, match=said):
         merge_file(tmp_path / "merge.yaml", tmp_path / "out", None, SILENT)
     assert not (tmp_path / "out").exists()
+
+
+def test_marked_rows_of_a_review_come_back_as_variations(tmp_path):
+    qa = tmp_path / "qa.jsonl"
+    queries = {"q1": "how do I reset the router", "q2": "how to move the files"}
+    qa.write_text("".join(json.dumps({"id": i, "query": q}) + "\n" for i, q in queries.items()))
+    out, table = tmp_path / "v.jsonl", tmp_path / "table.csv"
+    made = accord("vary", qa, "-o", out, "--types", "how_to_do,question_frame", "--review", table)
+    assert made.returncode == 0, made.stderr
+    rows = table.read_text("utf-8-sig").splitlines()
+    marked = [row.replace('""', '"y"', 1) if '"q1"' in row else row for row in rows]
+    table.write_text("\n".join(marked) + "\n", "utf-8")
+    taken = tmp_path / "taken.jsonl"
+    done = accord("vary", qa, "-o", taken, "--accept", table, "--json")
+    kept = [json.loads(line) for line in taken.read_text("utf-8").splitlines()]
+    assert json.loads(done.stdout) == {"variations": len(kept)} and kept
+    assert {v["original_id"] for v in kept} == {"q1"}
+    before = table.read_bytes()
+    again = accord("vary", qa, "-o", out, "--review", table)
+    assert again.returncode == 2 and "--accept" in again.stderr
+    assert table.read_bytes() == before
+
+
+def test_a_log_gives_no_variations_without_rewordings(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_text("how to open the lid\n")
+    refused = accord("vary", "-o", tmp_path / "v.jsonl")
+    assert refused.returncode == 2 and "--from-log" in refused.stderr
+    both = accord("vary", log, "--from-log", log, "-o", tmp_path / "v.jsonl")
+    assert both.returncode == 2 and "alone" in both.stderr

@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from accord import __version__, cli_measure
+from accord import __version__, cli_measure, cli_vary
 from accord.errors import InputError
 from accord.options import ConfigFile, Guarded, Json, Limit, Quiet, RunFolder, Seed, Sets, Verbose
 from accord.terminal import Terminal
@@ -149,39 +149,7 @@ def _default_folder(config: Path) -> Path:
     return Path("runs") / config.resolve().parent.name
 
 
-@app.command()
-def vary(
-    qa: Annotated[Path, typer.Argument(metavar="QA", help="qa.jsonl")],
-    out: Annotated[Path, typer.Option("-o", metavar="VARIATIONS", help="The file to write.")],
-    types: Annotated[
-        str, typer.Option(help="Kinds of variation, comma-separated.")
-    ] = "how_to_do,i_we,singular_plural_article",
-    base_url: Annotated[
-        Optional[str],
-        typer.Option(help="semantic: an OpenAI-compatible endpoint."),
-    ] = None,
-    model: Annotated[Optional[str], typer.Option(help="semantic: the model there.")] = None,
-    api_key_env: Annotated[
-        str, typer.Option(help="semantic: the environment variable with the key.")
-    ] = "OPENAI_API_KEY",
-    k: Annotated[int, typer.Option("-k", min=1, max=20, help="semantic: paraphrases a query.")] = 2,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Variations of every question of a file.
-
-    Those that could not be made go to STEM.skipped.jsonl beside it, each with its reason.
-    """
-    from accord.standalone import vary_file
-
-    endpoint = {"base_url": base_url, "model": model, "api_key_env": api_key_env, "k": k}
-    terminal = Terminal(as_json, quiet)
-    with terminal.watch("vary") as progress:
-        summary = vary_file(qa, out, types.split(","), endpoint, seed, progress)
-    lines = [f"{kind}: {n['made']} made, {n['skipped']} skipped" for kind, n in summary.items()]
-    terminal.result(summary, "\n".join([*lines, f"wrote {out}"]))
+app.command()(cli_vary.vary)
 
 
 def _stage_command(name: str, summary: str) -> None:

@@ -115,6 +115,7 @@ def do_vary(work: Work, out: Path, key: str, progress: Progress) -> Notes:
         frozen=work.data.variations,
         max_per_question=settings.max_per_question,
         seed=work.config.seed,
+        encode=work.encoder.encode,
         progress=progress,
     )
     made, crossing = keep_apart(work.data.questions, made)
@@ -270,7 +271,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("vary", do_vary, ("vary", "seed"), ("questions", "variations"), ()),
+    Stage("vary", do_vary, ("vary", "seed"), ("questions", "variations", "encoder"), ()),
     Stage("retrieve", do_retrieve, ("retrieve",), ("passages",), ("vary",)),
     Stage(
         "train",

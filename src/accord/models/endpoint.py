@@ -16,16 +16,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from accord.errors import AccordError, InputError, RunError
+from accord.models.answers import AnswerCache
+from accord.models.spending import SPENT, Spending, tokens_at_most, tokens_used
 
 Accept = Callable[[str], bool]
 FIRST_WAIT, LONGEST_BACKOFF = 0.5, 8.0  # seconds between tries
+LONGEST_REPLY = 4_000_000  # bytes; a body beyond it is no answer to a prompt of ours
 LONGEST_WAIT = 120.0  # seconds; an endpoint that wants a longer one is not asked again
 MALFORMED, REJECTED, STOPPED = "malformed reply", "no acceptable reply", "stopped"
-_HEAD = b'{"key": "'  # how each line of the cache begins
 _BUSY = (408, 409, 429)  # statuses that may pass, as every 5xx may
 
 
@@ -49,6 +51,7 @@ class _Failure(NamedTuple):
 class Endpoint:
     """An endpoint, a model and how to ask it. `base_url` is kept without user, password and query.
 
+    `timeout` in seconds bounds a whole reply, `max_tokens` its length, `spending` what is asked;
     `where` begins the errors, `purpose` names what cannot be had without the `openai` package.
     Raises InputError if `base_url` is no http address.
     """
@@ -63,6 +66,8 @@ class Endpoint:
         timeout: float = 60.0,
         concurrency: int = 8,
         tries: int = 5,
+        max_tokens: int | None = None,
+        spending: Spending | None = None,
         cache: Path | None = None,
         where: str = "endpoint",
         purpose: str = "answers",
@@ -70,6 +75,7 @@ class Endpoint:
     ) -> None:
         self.model, self.temperature, self.cache = model, temperature, cache
         self.timeout, self.concurrency, self.tries = timeout, concurrency, tries
+        self.max_tokens, self.spending = max_tokens, spending or Spending()
         self.api_key_env, self.where, self.purpose, self.sleep = api_key_env, where, purpose, sleep
         try:
             parts = urlsplit(base_url)
@@ -94,9 +100,10 @@ class Endpoint:
         Tried again, with exponential backoff: busy (429 and its Retry-After), 5xx, timeouts, lost
         connections, bodies that are no chat completion, and texts that `accept` turns down. What
         still fails is a reply without a text. Only texts that `accept` takes are kept or reused.
-        Raises InputError for a refused key and a damaged cache, RunError if nobody answers.
+        Raises InputError for a refused key, an unknown model or address and a damaged cache,
+        RunError if nobody answers.
         """
-        client, cache = self._client(), _Cache(self.cache)
+        client, cache = self._client(), AnswerCache(self.cache)
         asking = _Asking(self, client, cache, seed, accept)
         pool = ThreadPoolExecutor(self.concurrency)
         try:
@@ -110,8 +117,7 @@ class Endpoint:
             asking.stop.set()
             pool.shutdown(cancel_futures=True)
             client.close()
-            if cache.file is not None:
-                cache.file.close()
+            cache.close()
 
     def key(self, prompt: str, seed: int) -> str:
         """The name of an answer in the cache: SHA-256 of all that it depends on."""
@@ -122,7 +128,8 @@ class Endpoint:
     def request(self, prompt: str, seed: int) -> dict[str, Any]:
         """The body of a request: the prompt as one user turn."""
         turns, temperature = [{"role": "user", "content": prompt}], self.temperature
-        return {"model": self.model, "messages": turns, "temperature": temperature, "seed": seed}
+        body = {"model": self.model, "messages": turns, "temperature": temperature, "seed": seed}
+        return body if self.max_tokens is None else {**body, "max_tokens": self.max_tokens}
 
     def _client(self) -> Any:
         try:
@@ -149,7 +156,7 @@ class _Asking:
     """One call of `ask_all`: what its threads share."""
 
     def __init__(
-        self, endpoint: Endpoint, client: Any, cache: "_Cache", seed: int, accept: Accept
+        self, endpoint: Endpoint, client: Any, cache: AnswerCache, seed: int, accept: Accept
     ) -> None:
         self.endpoint, self.client, self.cache = endpoint, client, cache
         self.seed, self.accept = seed, accept
@@ -180,7 +187,9 @@ class _Asking:
             if self.stop.is_set():
                 return Reply(None, STOPPED)
             # The same seed would only bring the same unwanted text again.
-            outcome = self._once(prompt, self.seed + rejected)
+            outcome = self._paid(prompt, self.seed + rejected)
+            if outcome is None:
+                return Reply(None, SPENT)
             if isinstance(outcome, Reply):
                 return outcome
             failure, rejected = outcome, rejected + (outcome.reason == REJECTED)
@@ -193,24 +202,43 @@ class _Asking:
             )
         return Reply(None, failure.reason)
 
-    def _once(self, prompt: str, seed: int) -> Reply | _Failure:
+    def _paid(self, prompt: str, seed: int) -> Reply | _Failure | None:
+        """One request, if what may be spent allows for it; else None."""
+        spending = self.endpoint.spending
+        most = tokens_at_most(prompt, self.endpoint.max_tokens)
+        if not spending.reserve(most):
+            return None
+        used = most  # what is lost on the way may have been written, and be paid for
+        try:
+            used, outcome = self._once(prompt, seed, most)
+            return outcome
+        finally:
+            spending.settle(most, used)
+
+    def _once(self, prompt: str, seed: int, most: int) -> tuple[int, Reply | _Failure]:
+        """The outcome of one request and the tokens it took."""
+        import httpx
         import openai
 
-        body = self.endpoint.request(prompt, seed)
+        request = self.endpoint.request(prompt, seed)
+        completions = self.client.chat.completions.with_streaming_response
+        until = time.monotonic() + self.endpoint.timeout
         try:
-            raw = self.client.chat.completions.with_raw_response.create(**body)
-        except openai.APIConnectionError as error:
+            with completions.create(**request) as raw:
+                body = _read(raw.iter_bytes(), until)
+        except (openai.APIConnectionError, httpx.TransportError) as error:
+            late = isinstance(error, openai.APITimeoutError | httpx.TimeoutException)
             # A prompt may take too long where others do not: then only this one fails.
-            slow = isinstance(error, openai.APITimeoutError) and self.answered
-            return _Failure(type(error).__name__, lost=not slow)
+            reason = openai.APITimeoutError if late else openai.APIConnectionError
+            return most, _Failure(reason.__name__, lost=not (late and self.answered))
         except openai.APIStatusError as error:
             self.answered = True
-            return self._refused(error)
+            return 0, self._refused(error)
         self.answered = True
-        text = content(raw.http_response.text)
+        text, used = content(body), tokens_used(body, prompt)
         if text is None:
-            return _Failure(MALFORMED)
-        return Reply(text) if self.accept(text) else _Failure(REJECTED)
+            return used, _Failure(MALFORMED)
+        return used, Reply(text) if self.accept(text) else _Failure(REJECTED)
 
     def _refused(self, error: Any) -> _Failure:
         """A failure by its status. The endpoint's own words are not used: they may quote a key."""
@@ -219,11 +247,31 @@ class _Asking:
                 f"{self.endpoint.where}: {self.endpoint.base_url} refused the key; "
                 f"set ${self.endpoint.api_key_env}"
             ) from None
+        if error.status_code == 404:
+            raise InputError(
+                f"{self.endpoint.where}: {self.endpoint.base_url} has no model "
+                f"`{self.endpoint.model}`, or is not the address of an endpoint (status 404)"
+            ) from None
         again = error.status_code in _BUSY or error.status_code >= 500
         return _Failure(type(error).__name__, again, wait=retry_after(error.response.headers))
 
 
-def content(body: str) -> str | None:
+def _read(chunks: Iterator[bytes], until: float) -> bytes:
+    """A body; httpx.ReadTimeout where it is not whole in time or does not end.
+
+    The client's own timeout is for each piece: a reply that trickles would never be late.
+    """
+    import httpx
+
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if time.monotonic() > until or len(body) > LONGEST_REPLY:
+            raise httpx.ReadTimeout("the reply does not end")
+    return bytes(body)
+
+
+def content(body: str | bytes) -> str | None:
     """The text of a chat completion, "" where it is null; None if `body` is no such thing."""
     try:
         text = json.loads(body)["choices"][0]["message"]["content"]
@@ -249,52 +297,3 @@ def retry_after(headers: Mapping[str, str]) -> float:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return 0.0
-
-
-class _Cache:
-    """Answers by key, and the JSONL file that keeps them; a `path` of None keeps nothing."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path, self.lock = path, threading.Lock()
-        self.known: dict[str, str] = {}
-        self.file: BinaryIO | None = None
-        if path is None:
-            return
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            raw = path.read_bytes() if path.exists() else b""
-            self.known, whole = _read_cache(path, raw)
-            self.file = path.open("ab")
-            self.file.truncate(whole)
-        except OSError as error:
-            raise InputError(f"{path}: the cache cannot be opened: {error.strerror}") from None
-
-    def add(self, key: str, text: str) -> None:
-        """Keep an answer: it is in the file when this returns."""
-        if self.file is None:
-            return
-        line = json.dumps({"key": key, "text": text}) + "\n"
-        try:
-            with self.lock:
-                self.file.write(line.encode())
-                self.file.flush()
-        except OSError as error:
-            raise RunError(f"{self.path}: the cache cannot be written: {error.strerror}") from None
-
-
-def _read_cache(path: Path, raw: bytes) -> tuple[dict[str, str], int]:
-    """The answers of a cache, and how many bytes of it are whole lines."""
-    *lines, torn = raw.split(b"\n")
-    # A kill may leave the beginning of a line of ours; anything else is not ours to cut off.
-    if not (torn.startswith(_HEAD) or _HEAD.startswith(torn)):
-        lines.append(torn)
-    known = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            entry = json.loads(line)
-            known[entry["key"]] = str(entry["text"])
-        except (ValueError, LookupError, TypeError, RecursionError):
-            raise InputError(
-                f"{path} line {number}: not an answer of the cache; delete the line or the file"
-            ) from None
-    return known, len(raw) - len(torn)

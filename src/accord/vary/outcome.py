@@ -11,7 +11,10 @@ parameters with a default are the options that a config may give.
 
 import hashlib
 import random
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
 
 
 class Rewording(NamedTuple):
@@ -28,10 +31,21 @@ class Rewording(NamedTuple):
     start: int = 0
 
 
+class Rejected(NamedTuple):
+    """A wording that was made and turned down: it goes to the skipped file with its text."""
+
+    query: str
+    reason: str
+
+
 class Skip(NamedTuple):
     """No wording was made, and why: a lower-case phrase such as `no how-to frame`."""
 
     reason: str
+
+
+Outcome = list[Rewording | Rejected] | list[Rewording] | Skip
+Encode = Callable[[Sequence[str]], NDArray[Any]]  # texts (N) to vectors (N, D)
 
 
 def changed(operator: str, source: str, new: str) -> Rewording:

@@ -1,13 +1,15 @@
 """The first stage: variations of every question, by the kinds the config names."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
+from accord.errors import InputError
 from accord.progress import SILENT, Progress
 from accord.records import Question, Skipped, Variation
 from accord.registry import component
 from accord.vary import pipeline
-from accord.vary.outcome import Rewording, Skip, changed
+from accord.vary.outcome import Encode, Outcome, Rejected, Rewording, Skip, changed
 
 
 def vary(
@@ -17,6 +19,7 @@ def vary(
     frozen: Sequence[Variation] = (),
     max_per_question: int | None = None,
     seed: int = 0,
+    encode: Encode | None = None,
     progress: Progress = SILENT,
 ) -> tuple[list[Variation], list[Skipped]]:
     """Make the variations of `questions`, and list every one that was not made with its reason.
@@ -27,6 +30,8 @@ def vary(
         frozen: variations used as they are; a kind that a question has frozen is not made anew.
         max_per_question: keep at most so many variations of a question, taking the kinds in turn.
         seed: the same seed gives the same variations, whatever the order of the questions.
+        encode: the run's sentence encoder, texts (N) to vectors (N, D), for kinds that check
+            similarity.
         progress: told of every question and kind.
 
     Returns:
@@ -38,52 +43,48 @@ def vary(
             made[v.original_id].setdefault(v.type, []).append(v)
     skipped: list[Skipped] = []
     progress.start(len(questions) * len(types), "questions x kinds")
-    # In batches, so that all kinds share the parses of a batch.
-    for start in range(0, len(questions), pipeline.KEPT):
-        for name, options in types:
-            _make(
-                questions[start : start + pipeline.KEPT],
-                name,
-                options,
-                made,
-                skipped,
-                seed,
-                progress,
-            )
+    for question, name, outcome in _outcomes(questions, types, made, seed, encode):
+        progress.advance(1, name)
+        if isinstance(outcome, Skip):
+            skipped.append(_skip(question, name, outcome.reason))
+        elif outcome is not None:
+            made[question.id][name] = _variations(question, name, outcome, seed)
+            skipped += [_rejected(question, name, r) for r in outcome if isinstance(r, Rejected)]
     kept = [v for q in questions for v in _keep(q, made[q.id], max_per_question, skipped.append)]
     return kept, sorted(skipped, key=_order(questions))
 
 
-def _make(
+def _outcomes(
     questions: Sequence[Question],
-    name: str,
-    options: Mapping[str, Any],
-    made: dict[str, dict[str, list[Variation]]],
-    skipped: list[Skipped],
+    types: Sequence[tuple[str, Mapping[str, Any]]],
+    frozen: Mapping[str, Mapping[str, Any]],
     seed: int,
-    progress: Progress,
-) -> None:
-    """Add the variations of one kind to `made`, and those that were not made to `skipped`."""
-    todo = [q for q in questions if name not in made[q.id]]
-    progress.advance(len(questions) - len(todo), name)
-    maker = component("variations", name, "vary.types").function
-    for question, outcome in _paired(todo, maker(todo, seed=seed, **options)):
-        progress.advance(1, name)
-        if isinstance(outcome, Skip):
-            skipped.append(_skip(question, name, outcome.reason))
-        else:
-            made[question.id][name] = _variations(question, name, outcome, seed)
+    encode: Encode | None,
+) -> Iterator[tuple[Question, str, Outcome | None]]:
+    """What each kind makes of each question; None where it is frozen.
 
-
-def _paired(
-    questions: Sequence[Question], outcomes: Iterator[list[Rewording] | Skip]
-) -> Iterator[tuple[Question, list[Rewording] | Skip]]:
-    return zip(questions, outcomes, strict=True)
+    The kinds take turns, a batch of questions at a time, so that all share the parses of a batch;
+    each is called once, so that a model is loaded once and a budget is one for all questions.
+    """
+    if len({name for name, _ in types}) < len(types):
+        raise InputError("vary.types: a kind stands twice; each is wanted once")
+    open_ = {}
+    for name, options in types:
+        maker = component("variations", name, "vary.types").function
+        todo = [q for q in questions if name not in frozen[q.id]]
+        # The encoder is no option of a component but what the run gives to those that ask for it.
+        given = {"encode": encode} if "encode" in signature(maker).parameters else {}
+        open_[name] = (maker(todo, seed=seed, **given, **options), {q.id for q in todo})
+    for start in range(0, len(questions), pipeline.BATCH):
+        for name, (outcomes, todo_ids) in open_.items():
+            for question in questions[start : start + pipeline.BATCH]:
+                yield question, name, next(outcomes) if question.id in todo_ids else None
 
 
 def _variations(
-    question: Question, name: str, outcome: list[Rewording], seed: int
+    question: Question, name: str, outcome: Sequence[Rewording | Rejected], seed: int
 ) -> list[Variation]:
+    kept = [made for made in outcome if isinstance(made, Rewording)]
     return [
         Variation.model_validate(
             {
@@ -95,7 +96,7 @@ def _variations(
                 "seed": seed,
             }
         )
-        for number, rewording in enumerate(outcome)
+        for number, rewording in enumerate(kept)
     ]
 
 
@@ -139,6 +140,18 @@ def _keep(
 
 def _skip(question: Question, name: str, reason: str) -> Skipped:
     return Skipped(original_id=question.id, type=name, reason=reason)
+
+
+def _rejected(question: Question, name: str, made: Rejected) -> Skipped:
+    """A wording that was made and turned down, with its text."""
+    return Skipped.model_validate(
+        {
+            "original_id": question.id,
+            "type": name,
+            "reason": made.reason,
+            "query": made.query,
+        }
+    )
 
 
 def _order(questions: Sequence[Question]) -> Callable[[Skipped], tuple[int, str, str]]:
