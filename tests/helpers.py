@@ -9,6 +9,7 @@ from pathlib import Path
 from conftest import HELPDESK
 
 ROWS = ["B", "SFT", "SFT+TL", "HTD", "SEM", "SPA", "ALL", "Merged"]
+ROWS += ["B+canonical", "Merged+canonical"]
 ENVIRONMENT = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
 PROGRAM = "from accord.cli import main; main()"
 

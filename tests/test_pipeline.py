@@ -69,10 +69,13 @@ def test_every_model_answers_every_test_wording_once(finished):
 
 
 def test_answers_carry_the_passages_that_were_retrieved_for_that_wording(finished):
-    grounded = read_records(finished[1] / "retrieve" / "contexts.jsonl", Grounded)
-    passages = {g.id: tuple(p.id for p in g.passages) for g in grounded}
+    found = {}
+    for form in ("", ".canonical"):
+        grounded = read_records(finished[1] / "retrieve" / f"contexts{form}.jsonl", Grounded)
+        found[form] = {g.id: tuple(p.id for p in g.passages) for g in grounded}
     for answer in read_records(finished[1] / "generate" / "answers.jsonl", Answer):
-        assert answer.passages == passages[answer.id]
+        form = ".canonical" if answer.model.endswith("+canonical") else ""
+        assert answer.passages == found[form][answer.id]
 
 
 def test_nothing_from_test_is_in_training_or_development(finished):

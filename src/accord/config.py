@@ -183,6 +183,10 @@ class Generate(Section):
     model_config = ConfigDict(extra="allow", frozen=True)
     backend: str = Field("transformers", description="the backend; further keys are its options")
     max_new_tokens: int = Field(128, ge=1, description="at most so many tokens an answer")
+    canonical: tuple[str, ...] = Field(
+        ("B", "Merged"),
+        description="rows that are also asked the canonical query, as NAME+canonical",
+    )
 
     @property
     def options(self) -> dict[str, Any]:

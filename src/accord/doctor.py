@@ -114,7 +114,8 @@ def _cost(path: Path, found: dict[str, Any]) -> dict[str, Any]:
     most = min(len(config.vary.types), config.vary.max_per_question or len(config.vary.types))
     per_question = sum(1 + min(most, len(row.types)) for row in rows)
     examples = len(data.of_split("train")) * per_question * config.train.epochs
-    asked = len(data.of_split("test")) * (1 + most) * (len(rows) + 2)
+    models = len(rows) + 2 + len(config.generate.canonical)  # base and merged; forms are fewer
+    asked = len(data.of_split("test")) * (1 + most) * models
     precision = "bfloat16" if config.train.precision == "bf16" else "float32"
     tokens = examples * (PROMPT_TOKENS + ANSWER_TOKENS)
     training = 6 * 1.15 * parameters * tokens / (0.2e9 * found["gflops"][precision])

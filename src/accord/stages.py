@@ -1,13 +1,14 @@
 """The eight stages: what does each, what of the config it depends on, and what it reads."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from accord.canonical_rows import canonical_form, distinct, spread
 from accord.config import STAGES as STAGE_NAMES
 from accord.config import Config, named
 from accord.data import Dataset, keep_apart, load_dataset, wordings
@@ -35,6 +36,7 @@ from accord.records import (
     write_json,
     write_records,
 )
+from accord.registry import suggest
 from accord.report.stage import report
 from accord.retrieve.stage import retrieve
 from accord.runs import Run, hash_json
@@ -73,9 +75,9 @@ class Work:
         asked = wordings(self.data.questions, variations, self.config.seed)
         return [w for w in asked if not splits or w.split in splits]
 
-    def contexts(self) -> dict[str, list[Passage]]:
+    def contexts(self, file: str = "contexts.jsonl") -> dict[str, list[Passage]]:
         """The passages of each wording by id, from the stage retrieve."""
-        grounded = read_records(self.run.stage("retrieve") / "contexts.jsonl", Grounded)
+        grounded = read_records(self.run.stage("retrieve") / file, Grounded)
         by_id = {p.id: p for p in self.data.passages}
         return {g.id: [by_id[ranked.id] for ranked in g.passages] for g in grounded}
 
@@ -128,15 +130,20 @@ def do_vary(work: Work, out: Path, key: str, progress: Progress) -> Notes:
 def do_retrieve(work: Work, out: Path, key: str, progress: Progress) -> Notes:
     """Passages for every wording."""
     settings = work.config.retrieve
-    grounded = retrieve(
-        work.wordings(),
-        work.data.passages,
-        retriever=settings.type,
-        k=settings.k,
-        options=settings.options,
-        progress=progress,
-    )
+
+    def find(asked: Sequence[Wording]) -> list[Grounded]:
+        return retrieve(
+            asked,
+            work.data.passages,
+            retriever=settings.type,
+            k=settings.k,
+            options=settings.options,
+            progress=progress,
+        )
+
+    grounded = find(work.wordings())
     write_records(out / "contexts.jsonl", grounded)
+    write_records(out / "contexts.canonical.jsonl", find(canonical_form(work.wordings("test"))))
     empty = sum(not g.passages for g in grounded)
     return [f"{empty} wordings share no word with any passage and get none"] if empty else []
 
@@ -201,12 +208,37 @@ def do_merge(work: Work, out: Path, key: str, progress: Progress) -> Notes:
 
 
 def do_generate(work: Work, out: Path, key: str, progress: Progress) -> Notes:
-    """Answers of every model to every test wording."""
+    """Answers of every model to every test wording, and of some to its canonical form."""
+    models = {name: folder for name, (_, folder) in work.models().items()}
+    for name in work.config.generate.canonical:
+        if name not in models:
+            raise InputError(f"generate.canonical: no row `{name}`; {suggest(name, models)}")
+    asked = work.wordings("test")
+    answers, notes = _generate(work, models, asked, work.contexts(), out, key, progress)
+    rows = {f"{n}+canonical": models[n] for n in work.config.generate.canonical}
+    if rows:
+        forms = canonical_form(asked)
+        contexts = work.contexts("contexts.canonical.jsonl")
+        said, more = _generate(work, rows, distinct(forms), contexts, out, key, progress)
+        answers, notes = [*answers, *spread(said, asked, forms)], [*notes, *more]
+    write_records(out / "answers.jsonl", answers)
+    return notes
+
+
+def _generate(
+    work: Work,
+    models: Mapping[str, Path],
+    asked: Sequence[Wording],
+    contexts: Mapping[str, Sequence[Passage]],
+    out: Path,
+    key: str,
+    progress: Progress,
+) -> tuple[list[Answer], list[str]]:
     settings = work.config.generate
-    answers, notes = generate(
-        {name: folder for name, (_, folder) in work.models().items()},
-        work.wordings("test"),
-        work.contexts(),
+    return generate(
+        models,
+        asked,
+        contexts,
         out,
         backend=settings.backend,
         options=settings.options,
@@ -215,8 +247,6 @@ def do_generate(work: Work, out: Path, key: str, progress: Progress) -> Notes:
         key=key,
         progress=progress,
     )
-    write_records(out / "answers.jsonl", answers)
-    return notes
 
 
 def resources(encoder: Encoder | None, name: str) -> Resources:
