@@ -174,6 +174,8 @@ COMMAND_LINES = {
     "no such file; `accord init`": ["run", "none.yaml"],
     "qa.jsonl: no such file": ["run", "CONFIG", "--set", "data.qa=qa.jsonl"],
     "`train`": ["run", "CONFIG", "--set", "trian.epochs=1"],
+    "no row `Mergd`": ["run", "CONFIG", "--set", "generate.canonical=[B,Mergd]"],
+    "no metric `emm`": ["run", "CONFIG", "--set", "evaluate.consistency=[emm]"],
     "--from flea": ["run", "CONFIG", "--from", "flea"],
     "--force evaluat": ["run", "CONFIG", "--force", "evaluat"],
     "is a file; -o wants": ["run", "CONFIG", "-o", "CONFIG"],

@@ -164,6 +164,7 @@ def test_gate_sees_a_worse_baseline(files):
         (["--gate", "rs >= .4", "--gate-model", "Nobody"], ["Nobody", "`Merged`"]),
         (["--junit", "x.xml"], ["--junit", "--gate"]),
         (["--judge-model", "x"], ["--judge-model", "--judge"]),
+        (["--judge-key-env", "X"], ["--judge-key-env", "--judge"]),
         (["--precision", ".8"], ["--calibrate"]),
         (["--judge", "http://localhost:9"], ["--judge-model"]),
         (["--consistency", "emm"], ["emm", "`em`"]),

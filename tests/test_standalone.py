@@ -106,5 +106,7 @@ def test_a_log_gives_no_variations_without_rewordings(tmp_path):
     log.write_text("how to open the lid\n")
     refused = accord("vary", "-o", tmp_path / "v.jsonl")
     assert refused.returncode == 2 and "--from-log" in refused.stderr
+    stray = accord("vary", log, "-o", tmp_path / "v.jsonl", "--judge")
+    assert stray.returncode == 2 and "semantic" in stray.stderr
     both = accord("vary", log, "--from-log", log, "-o", tmp_path / "v.jsonl")
     assert both.returncode == 2 and "alone" in both.stderr

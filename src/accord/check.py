@@ -8,10 +8,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from accord.config import STAGES, Config
+from accord.config import STAGES, Config, named
 from accord.configfile import load_config
 from accord.data import SPLITS, Dataset, load_dataset, same_query
 from accord.errors import AccordError, InputError
+from accord.evaluate.scoring import choose
 from accord.models.locate import (
     EMBEDDED,
     cache_folder,
@@ -24,6 +25,8 @@ from accord.records import Split, Wording
 from accord.registry import suggest
 from accord.runs import Run
 from accord.train.stage import plan_rows, require_enough
+
+_PARSED = ("singular_plural", "article", "singular_plural_article")  # need spaCy
 
 
 class Finding(NamedTuple):
@@ -75,6 +78,8 @@ def check(config: Config, folder: Path) -> list[Finding]:
     parts: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("data", lambda: _data(config, data)),
         ("vary", lambda: _vary(config, data)),
+        ("generate", lambda: _canonical(config)),
+        ("evaluate", lambda: _metrics(config)),
         ("base", lambda: _base(config)),
         ("encoder", lambda: _encoder(config)),
         ("folder", lambda: _folder(folder)),
@@ -135,9 +140,11 @@ def _shared_queries(data: Dataset) -> Iterator[Finding]:
 
 def _vary(config: Config, data: Dataset) -> Iterator[Finding]:
     for name, options in config.vary.components():
-        if name == "singular_plural_article" and not importlib.util.find_spec("spacy"):
-            raise InputError('vary: singular_plural_article needs `pip install "accord[vary]"`')
+        if name in _PARSED and not importlib.util.find_spec("spacy"):
+            raise InputError(f'vary: {name} needs `pip install "accord[vary]"`')
         if name != "semantic":
+            continue
+        if options.get("local"):
             continue
         if not options.get("base_url"):
             covered = {v.original_id for v in data.variations if v.type == "semantic"}
@@ -154,6 +161,22 @@ def _vary(config: Config, data: Dataset) -> Iterator[Finding]:
             yield Finding(
                 "note", "vary", f"${name} is not set: the endpoint is asked without a key"
             )
+
+
+def _canonical(config: Config) -> Iterator[Finding]:
+    """Rows that are to be asked in canonical form but will not be there."""
+    rows = ["B", *(row.name for row in plan_rows(config.train)), "Merged"]
+    for name in config.generate.canonical:
+        if name not in rows:
+            text = f"generate.canonical: no row `{name}`; {suggest(name, rows)}"
+            yield Finding("error", "generate", text)
+
+
+def _metrics(config: Config) -> Iterator[Finding]:
+    """Metrics that are none, or do not fit their place; found before hours of training."""
+    settings = config.evaluate
+    choose(named(settings.accuracy), named(settings.consistency), T=settings.T)
+    yield from ()
 
 
 def _base(config: Config) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ Trained = Annotated[
 ]
 Resamples = Annotated[int, typer.Option(min=100, help="Bootstrap resamples and sign flips.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the resamples.")]
+_KEY = "OPENAI_API_KEY"
 _ENCODER = "package:all-minilm-l6-v2"
 _ACCURACY, _CONSISTENCY = "rouge_l,bleu", "em,rs,bs,containment"
 
@@ -111,7 +112,7 @@ def evaluate(
     ] = None,
     judge_key_env: Annotated[
         str, typer.Option(metavar="NAME", help="The environment variable with the key.")
-    ] = "OPENAI_API_KEY",
+    ] = _KEY,
     judge_concurrency: Annotated[int, typer.Option(min=1, max=64)] = 8,
     judge_cache: Annotated[
         Optional[Path],
@@ -180,6 +181,8 @@ def _refuse_stray(gate: Any, calibrate: Any, judge: Any, given: dict[str, Any]) 
         if leader is None and stray:
             option = "--" + stray[0].replace("_", "-")
             raise InputError(f"{option}: does nothing without {name}; give {name} or leave it out")
+    if judge is None and (given["judge_key_env"], given["judge_concurrency"]) != (_KEY, 8):
+        raise InputError("--judge-key-env and --judge-concurrency do nothing without --judge")
     if calibrate is None and (given["calibrate_metric"], given["precision"]) != ("rs", 0.9):
         raise InputError("--calibrate-metric and --precision do nothing without --calibrate")
 

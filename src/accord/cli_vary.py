@@ -77,7 +77,12 @@ def vary(
         return
     if qa is None:
         raise InputError("vary: give QA (qa.jsonl), or --from-log LOG")
+    semantic = (base_url, model, local, prompt, judge or None, budget)
+    if "semantic" not in types.split(",") and any(given is not None for given in semantic):
+        raise InputError("vary: the options of semantic do nothing without it; add it to --types")
     if accept is not None:
+        if review is not None:
+            raise InputError("vary: --review writes a table and --accept reads one; give one")
         taken = accept_file(qa, accept, out)
         terminal.result({"variations": taken}, f"{taken} variations taken\nwrote {out}")
         return

@@ -6,8 +6,6 @@ people where they labelled pairs. A reply that is no verdict is never guessed at
 """
 
 import hashlib
-import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,24 +20,15 @@ from numpy.typing import NDArray
 
 from accord.errors import InputError
 from accord.evaluate import statistics
+from accord.models import verdict
 from accord.models.endpoint import Endpoint, Reply
+from accord.models.template import FAILURES
 from accord.progress import SILENT, Progress
 from accord.records import Labelled
 
 Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
-# What a template that jinja accepts can still raise while it is rendered.
-_FAILURES = (
-    TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class Pair(NamedTuple):
@@ -70,7 +59,7 @@ class Rubric:
         """The prompt for one order. Raises InputError if the template fails."""
         try:
             return self.template.render(question=query, a=a, b=b)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise InputError(f"rubric {self.name}: cannot be rendered: {error}") from None
 
 
@@ -183,21 +172,7 @@ def against_labels(
 
 def parse_verdict(reply: str) -> bool | None:
     """`equivalent` of a reply that is one JSON object, alone or in one code fence; else None."""
-    text = reply.strip()
-    fenced = _FENCED.fullmatch(text)
-    try:
-        value = json.loads(fenced[1] if fenced else text, object_pairs_hook=_once)
-    except (ValueError, RecursionError):
-        return None
-    found = value.get("equivalent") if isinstance(value, dict) else None
-    return found if isinstance(found, bool) else None
-
-
-def _once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; ValueError if it says one thing twice, as Python's parser would not mind."""
-    if len(dict(items)) < len(items):
-        raise ValueError("a repeated key")
-    return dict(items)
+    return verdict.read_verdict(reply, "equivalent")
 
 
 def _ask(

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
 
 COLUMNS = {"rouge_l": "ROUGE-L", "bleu": "BLEU", "em": "EM", "rs": "RS", "bs": "BS"}
 CONSISTENCY = ("em", "rs", "bs")
-WIDTH = 100  # of the terminal: 12 for the name, 14 for each score, 5 and 6 for the sizes, 7 between
-NAME_WIDTH = 12
+NAME_WIDTH = 12  # with 14 for each score and 14 for the sizes the widest table has 100 columns
 ABREAST = 5  # columns of scores in one table
 FEWEST = 100  # questions; with fewer, a table is evidence of nothing but that the pipeline runs
 TOO_FEW = "shows that the pipeline runs; it is no evidence"

@@ -16,18 +16,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from accord.errors import InputError
 from accord.models.base import Tokenizer
+from accord.models.template import FAILURES
 from accord.records import Passage
-
-# What a template that jinja accepts can still raise while it is rendered.
-_FAILURES = (
-    TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True)
@@ -86,7 +76,7 @@ class Prompter:
         plain = [passage.model_dump() for passage in passages]
         try:
             text = self.template.render(query=query, passages=plain).strip()
-        except _FAILURES as error:
+        except FAILURES as error:
             raise InputError(f"prompt.template: cannot be rendered: {error}") from None
         if not self.has_chat_template:
             return list(self.tokenizer(text + "\nAnswer:")["input_ids"])
@@ -100,7 +90,7 @@ class Prompter:
             rendered: str = self.tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=answer is None
             )
-        except _FAILURES as error:
+        except FAILURES as error:
             raise InputError(f"the model's chat template cannot be rendered: {error}") from None
         return rendered
 

@@ -2,12 +2,11 @@
 
 import json
 import re
-from typing import Any
 
+from accord.models import verdict
 from accord.vary.outcome import Skip
 
 _TRIES = 20  # brackets from which a list is looked for
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 _DECODER = json.JSONDecoder(strict=False)  # line breaks inside a string are let pass
 
 
@@ -30,14 +29,7 @@ def read_rewordings(reply: str) -> list[str] | Skip:
 
 def read_verdict(reply: str) -> bool | None:
     """`same` of a reply that is one JSON object, alone or in one code fence; else None."""
-    text = reply.strip()
-    fenced = _FENCED.fullmatch(text)
-    try:
-        value = json.loads(fenced[1] if fenced else text, object_pairs_hook=_once)
-    except (ValueError, RecursionError):
-        return None
-    found = value.get("same") if isinstance(value, dict) else None
-    return found if isinstance(found, bool) else None
+    return verdict.read_verdict(reply, "same")
 
 
 def _list_at(reply: str, start: int) -> list[str]:
@@ -51,10 +43,3 @@ def _list_at(reply: str, start: int) -> list[str]:
 def _line(value: str) -> str:
     """One line that UTF-8 can hold: half of a surrogate pair is replaced."""
     return " ".join(value.encode("utf-8", "replace").decode("utf-8").split())
-
-
-def _once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; ValueError if it says one thing twice."""
-    if len(dict(items)) < len(items):
-        raise ValueError("a repeated key")
-    return dict(items)

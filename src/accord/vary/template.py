@@ -7,17 +7,7 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from accord.errors import InputError
-
-# What a template that jinja accepts can still raise while it is rendered.
-_FAILURES = (
-    TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
+from accord.models.template import FAILURES
 
 
 class Ask:
@@ -42,5 +32,5 @@ class Ask:
         """The prompt. Raises InputError if the template fails on these values."""
         try:
             return self._template.render(**values)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise InputError(f"{self.name}: cannot be rendered: {error}") from None
