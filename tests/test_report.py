@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
 
-from accord.records import Grounded, LayerWeights
+from accord.records import LayerWeights
 from accord.report import charts, layers
-from accord.report.agreement import retrieval_agreement
 from accord.report.disagreements import LONGEST
 from accord.report.page import render
 from accord.report.plane import Box, pareto, place, plane, points_of
@@ -58,14 +57,30 @@ def example(ident="q1", answers=("yes", "no"), query="How do we start?", kind="h
     return Example(ident, wordings)
 
 
-def retrieval():
-    return {"k": 3, "first_same": 0.7, "jaccard": 0.6, "wordings": 4, "by_type": {}}
+def attribution(kinds=("how_to_do", "semantic"), how="fixed", share=0.37, gen=0.63):
+    """As SCORES holds it, of one metric."""
+    ends = {"e2e": [0.38, 0.45], "gen": [0.6, 0.66], "retriever_share": [share - 0.1, share + 0.1]}
+    found = {"e2e": 0.41, "gen": gen, "retriever_share": share, "generator_share": 1 - share}
+    steady = {"jaccard": 0.6, "same_first": 0.7, "ci": {"jaccard": [0.5, 0.7]}, "n": 8, "pairs": 9}
+    part = {
+        "retriever": steady,
+        "metrics": {"rs": {**found, "n": 8, "pairs": 9, "ci": ends}},
+    }
+    by_type = dict.fromkeys(kinds, part)
+    return {"how": how, "note": "so it was", "sentence": "said", **part, "by_type": by_type}
 
 
 def full(text="helpdesk"):
     return ReportContent(
         title=text,
-        table={**table(), "signatures": {text: text}},
+        table={
+            "rows": [
+                {**r, "attribution": {**attribution((text,)), "sentence": text}}
+                for r in table()["rows"]
+            ],
+            "detectable": {"rs": 0.163},
+            "signatures": {text: text},
+        },
         scores=scores((text, "semantic")),
         layer_weights=weights().model_copy(update={"models": (text, "SEM", "SPA")}),
         config={"base": text, text: text, "evaluate": {"T": 0.7}, "merge": {"method": text}},
@@ -75,7 +90,6 @@ def full(text="helpdesk"):
             "skipped": {text: {text: 4}},
         },
         examples=[example(text, (text, text + "!"), text, text)],
-        retrieval={**retrieval(), "by_type": {text: {"first_same": 0.5, "jaccard": 0.4}}},
         timings={text: 12.0},
         notes=[text],
     )
@@ -124,7 +138,7 @@ def test_users_text_is_escaped_everywhere(text):
     page.encode("utf-8")
     assert "<script" not in page
     assert "<img" not in page
-    assert len(svgs(page)) == 10
+    assert len(svgs(page)) == 14
     for picture in svgs(page):
         ET.fromstring(picture)
 
@@ -161,13 +175,14 @@ def test_any_part_may_be_missing(part):
     "content",
     [
         ReportContent(table={"rows": None}, scores={"models": None}, counts={"skipped": {"x": 3}}),
-        ReportContent(table={"rows": [{"name": "B", "ci": None}]}, retrieval={"by_type": None}),
+        ReportContent(table={"rows": [{"name": "B", "ci": None, "attribution": None}]}),
         ReportContent(layer_weights=LayerWeights(models=(), layers=0, weights=())),
         ReportContent(layer_weights=LayerWeights(models=("A",), layers=1, weights=((0.5,),))),
         ReportContent(layer_weights=weights(2, 1)),
         ReportContent(examples=[Example("q", [])]),
         ReportContent(examples=[Example("q", [AskedWording("q", "Q?")])]),
-        ReportContent(scores={"models": {"B": {"by_type": {"x": 0.5}, "attribution": {"a": 0.2}}}}),
+        ReportContent(scores={"models": {"B": {"by_type": {"x": 0.5}}}}),
+        ReportContent(table={"rows": [{"name": "B", "attribution": {"metrics": {"rs": 0.5}}}]}),
     ],
 )
 def test_odd_content_does_not_break_it(content):
@@ -278,25 +293,89 @@ def test_ticks_and_shortening():
     assert shorten("short", 80) == "short"
 
 
-def test_retrieval_agreement():
-    def found(ident, original, *passages):
-        ranked = [{"id": p, "score": 1.0} for p in passages]
-        return Grounded(id=ident, original_id=original, passages=ranked)
+# --- Where the inconsistency comes from
 
-    grounded = (
-        g
-        for g in [
-            found("q", "q", "a", "b"),
-            found("q.1", "q", "a", "c"),
-            found("q.2", "q", "b", "a"),
-            found("lost", "gone", "a"),
-        ]
-    )
-    types = {"q": None, "q.1": "semantic", "q.2": "i_we", "lost": "i_we"}
-    result = retrieval_agreement(grounded, types)
-    assert result["k"] == 2
-    assert result["wordings"] == 2
-    assert result["first_same"] == 0.5
-    assert result["jaccard"] == pytest.approx((1 / 3 + 1) / 2)
-    assert result["by_type"]["i_we"] == {"first_same": 0.0, "jaccard": 1.0, "wordings": 1}
-    assert retrieval_agreement([], {})["first_same"] is None
+
+def page_of(*found):
+    rows = [
+        {**row(f"M{i}", 0.4), "attribution": own} if own else row(f"M{i}", 0.4)
+        for i, own in enumerate(found)
+    ]
+    return render(ReportContent(table={"rows": rows}))
+
+
+def section(page, name):
+    return page.split(f'<section aria-labelledby="{name}">')[1].split("</section>")[0]
+
+
+def drawn(shown, which):
+    """The wide picture of all rows, or of the kinds of rewording."""
+    return re.search(rf"<svg[^>]*origin-{which}-720.*?</svg>", shown, flags=re.DOTALL)[0]
+
+
+def widths(picture, name):
+    """Part of the bar of a row -> its share of the pairs, as the tooltip says."""
+    told = re.findall(rf"<title>{name}, (\w+): ([\d.]+)</title>", picture)
+    return {part: float(size) for part, size in told}
+
+
+def test_bars_are_cut_where_the_generators_part_ends():
+    shown = section(page_of(attribution()), "origins")
+    rows, kinds = (drawn(shown, which) for which in ("rows", "kinds"))
+    assert widths(rows, "M0") == {"generator": 0.37, "retriever": 0.22}
+    assert widths(kinds, "semantic") == {"generator": 0.37, "retriever": 0.22}
+    assert ">37 % [27 to 47]<" in rows
+    rects = ET.fromstring(rows).iter("rect")
+    bars = {e.get("class"): e for e in rects if e.find("title") is not None}
+    length = {name: float(bar.get("width")) for name, bar in bars.items()}
+    assert length["part generator"] / length["part retriever"] == pytest.approx(37 / 22, rel=0.01)
+    assert '<li dir="auto">said</li>' in shown
+    assert "no passages were held fixed" not in shown
+
+
+def test_a_bar_with_noise_and_one_where_own_passages_help():
+    noisy = attribution()
+    noisy["metrics"]["rs"] |= {"floor": 0.9, "noise_share": 0.17}
+    noisy["metrics"]["rs"]["ci"]["noise_share"] = [0.1, 0.2]
+    shown = section(page_of(noisy, attribution(share=-0.2, gen=0.3)), "origins")
+    picture = drawn(shown, "rows")
+    assert widths(picture, "M0") == {"noise": 0.1, "generator": 0.27, "retriever": 0.22}
+    assert widths(picture, "M1") == {"generator": 0.7}
+    assert ">\N{MINUS SIGN}20 % [\N{MINUS SIGN}30 to \N{MINUS SIGN}10]<" in picture
+    assert "17 %<small>10 to 20</small>" in shown
+    ends = [float(e.get("x2")) for e in ET.fromstring(picture).iter("line")]
+    assert max(ends) <= 720  # no whisker leaves the picture
+
+
+def test_an_observed_row_is_marked_and_an_unknown_one_named():
+    unknown = {"how": "none", "note": "nothing", "metrics": {"rs": {"e2e": 0.4}}, "by_type": {}}
+    shown = section(page_of(attribution(how="observed"), unknown), "origins")
+    assert "~37 %" in shown
+    assert "no passages were held fixed" in shown
+    assert "Not drawn, nothing is known: <bdi>M1</bdi>." in shown
+    shown = page_of(unknown)
+    assert "Not known: nothing." in section(shown, "origins")
+    assert "the answers name no passages" in section(shown, "retrieval")
+
+
+def test_a_share_without_an_interval_is_not_printed():
+    few = attribution(share=-63.0)
+    few["metrics"]["rs"]["ci"]["retriever_share"] = None
+    shown = section(page_of(few), "origins")
+    assert "too few disagree" in shown
+    assert "6300" not in shown
+    none = attribution()
+    none["metrics"]["rs"] |= {"e2e": 1.0, "gen": 1.0, "retriever_share": None}
+    none["metrics"]["rs"]["ci"]["retriever_share"] = None
+    assert "nothing to explain" in section(page_of(none), "origins")
+
+
+def test_retrieval_shows_every_row_and_the_kinds_of_the_first():
+    shown = section(page_of(attribution(), attribution(kinds=())), "retrieval")
+    picture = re.search(r"<svg.*?</svg>", shown, flags=re.DOTALL)[0]
+    assert picture.count("0.70 · 0.60") == 3  # two kinds, and all wordings
+    assert shown.count("0.600<small>0.500\N{EN DASH}0.700</small>") == 2
+    assert "8 questions, 9 pairs" in shown
+    gold = attribution()
+    gold["retriever"] |= {"hit_original": 0.9, "hits_kept": 0.8}
+    assert "originals&#39; hits kept" in section(page_of(gold), "retrieval")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from accord.config import Config
 from accord.evaluate.stage import evaluate
 from accord.evaluate.table import table
-from accord.records import Answer, Grounded, LayerWeights, Wording, write_json, write_records
+from accord.records import Answer, LayerWeights, Wording, write_json, write_records
 from accord.report import curve
 from accord.report.differences import differences_view
 from accord.report.grid import Cell, sized, span
@@ -43,6 +43,20 @@ PLACES = [
     ("rows", 0, "seeds"),
     ("rows", 2, "worst_questions"),
     ("rows", 0, "ci"),
+    ("rows", 0, "attribution"),
+    ("rows", 0, "attribution", "how"),
+    ("rows", 0, "attribution", "note"),
+    ("rows", 0, "attribution", "sentence"),
+    ("rows", 0, "attribution", "left_out"),
+    ("rows", 0, "attribution", "retriever"),
+    ("rows", 0, "attribution", "retriever", "jaccard"),
+    ("rows", 0, "attribution", "retriever", "ci"),
+    ("rows", 0, "attribution", "metrics"),
+    ("rows", 0, "attribution", "metrics", "rs"),
+    ("rows", 0, "attribution", "metrics", "rs", "gen"),
+    ("rows", 0, "attribution", "metrics", "rs", "ci"),
+    ("rows", 0, "attribution", "by_type"),
+    ("rows", 0, "attribution", "by_type", "polite"),
     ("rows",),
     ("comparisons",),
     ("comparisons", "focus"),
@@ -530,7 +544,6 @@ def test_a_run_shows_the_answers_that_were_scored(tmp_path):
     write_records(run.stage("vary") / "wordings.jsonl", [asked])
     write_records(run.stage("vary") / "variations.skipped.jsonl", [])
     write_records(run.stage("generate") / "answers.jsonl", made)
-    write_records(run.stage("retrieve") / "contexts.jsonl", [Grounded(id="q", original_id="q")])
     for name in ("table", "scores"):
         write_json(run.stage("evaluate") / f"{name}.json", {})
     weights = LayerWeights(models=(), layers=0, weights=())

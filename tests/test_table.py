@@ -4,11 +4,14 @@ from io import StringIO
 import pytest
 from rich.console import Console
 from test_answers import answer, data
+from test_attribution import full
 from test_evaluate import LETTERS, quick
 
 from accord.evaluate.answers import entrants
+from accord.evaluate.attributed import percent, sentence
 from accord.evaluate.compare import compare
 from accord.evaluate.scoring import choose
+from accord.evaluate.shown import scored
 from accord.evaluate.table import differences, footnote, notes, number, render, rows, table
 
 
@@ -129,8 +132,129 @@ def test_notes_count_what_was_left_out_by_name():
 
 
 def test_notes_are_silent_where_nothing_was_left_out():
-    answers, references = data(questions=20, models=("B",))
+    answers, references = full(questions=20, models=("B",))
     assert notes(table(quick(answers, references))) == []
+
+
+# --- Where the inconsistency comes from
+
+
+def attributed(answers, references, **options):
+    content = table(quick(answers, references, consistency=("em", "rs"), **options))
+    return content, show(content)
+
+
+def test_attribution_of_every_row_and_of_the_kinds_of_the_row_in_focus():
+    answers, references = full(questions=120)
+    content, shown = attributed(answers, references, focus="SFT")
+    assert max(map(len, shown.splitlines())) <= 100
+    flat = squeezed(shown)
+    for row in content["rows"]:
+        own, found = row["attribution"], row["attribution"]["metrics"]["rs"]
+        for part, name in ((own["retriever"], "jaccard"), (found, "gen"), (found, "e2e")):
+            assert scored(part[name], part["ci"][name]) in flat
+        low, high = (round(100 * end) for end in found["ci"]["retriever_share"])
+        assert f"{round(100 * found['retriever_share'])} % [{low}" in flat
+        assert f"{high}]" in flat
+    assert "SFT, by kind of rewording" in flat
+    assert "B, by kind of rewording" not in flat
+    found = content["rows"][1]["attribution"]["metrics"]["rs"]
+    assert (
+        f"SFT: with the original's passages held fixed RS rises from {number(found['e2e'], 2)} to "
+        f"{number(found['gen'], 2)}; retrieval explains {percent(found, 'retriever_share')} of its "
+        "inconsistency."
+    ) in flat
+    assert "~" not in flat
+
+
+def test_attribution_with_noise_fits_a_hundred_columns():
+    answers, references = full(questions=120, models=("a rather long model name [bold]", "B"))
+    again = [a.model_copy(update={"repeat": 1, "answer": a.answer + " x"})
+             for a in answers if a.contexts == "own"]  # fmt: skip
+    _, shown = attributed([*answers, *again], references)
+    assert max(map(len, shown.splitlines())) <= 100
+    assert "of that" in shown
+    assert "of it shows when the same is asked again." in squeezed(shown)
+    assert "…" not in shown
+
+
+def test_observed_attribution_says_so():
+    answers, references = full(questions=40)
+    own = [a for a in answers if a.contexts == "own"]
+    content, shown = attributed(own, references)
+    assert "~ observed: C_gen is of the pairs that kept their passages" in shown
+    assert "rather too large" in squeezed(shown)
+    for row in content["rows"]:
+        share = row["attribution"]["metrics"]["rs"]["retriever_share"]
+        assert f"~{round(100 * share)} %" in squeezed(shown)
+    assert "where the passages stayed the same" in squeezed(shown)
+
+
+def test_what_is_said_where_no_passages_are_known():
+    content, shown = attributed(*data(questions=40))
+    line = "where the inconsistency comes from is not known: the answers name no passages"
+    assert line in notes(content)
+    assert "C_ret" not in shown
+
+
+def share_of(value, low=None, high=None, noise=(None,), **more):
+    ends = {"retriever_share": None if low is None else [low, high], "noise_share": noise[1:]}
+    shares = {"retriever_share": value, "noise_share": noise[0]}
+    return {"e2e": 0.41, "gen": 0.63, **shares, **more, "ci": ends}
+
+
+HELD = "Merged: with the original's passages held fixed RS rises from .41 to .63; "
+
+
+@pytest.mark.parametrize(
+    ("how", "found", "expected"),
+    [
+        (
+            "fixed",
+            share_of(0.3729, 0.25, 0.49),
+            HELD + "retrieval explains 37 % [25-49] of its inconsistency.",
+        ),
+        (
+            "fixed",
+            share_of(0.37),
+            HELD + "too few questions disagree to say what share of it is the retriever's.",
+        ),
+        (
+            "fixed",
+            share_of(-0.12, -0.3, -0.01, gen=0.34),
+            "Merged: with the original's passages held fixed RS falls from .41 to .34; retrieval "
+            "explains none of its inconsistency (-12 % [-30..-1]), rewordings agree more with "
+            "passages of their own.",
+        ),
+        (
+            "fixed",
+            share_of(-0.002, -0.3, 0.1, gen=0.409, noise=(0.2, 0.1, 0.3)),
+            "Merged: with the original's passages held fixed RS stays at .41; retrieval explains "
+            "none of its inconsistency (0 % [-30..10]); 20 % [10-30] of it shows when the same is "
+            "asked again.",
+        ),
+        (
+            "observed",
+            share_of(0.37, 0.25, 0.49),
+            "Merged: RS is .63 where the passages stayed the same, .41 over all pairs; retrieval "
+            "seems to explain 37 % [25-49] of its inconsistency.",
+        ),
+        (
+            "fixed",
+            share_of(None, e2e=1.0, gen=1.0),
+            "Merged: every pair agrees in RS; there is no inconsistency to explain.",
+        ),
+    ],
+)
+def test_sentences(how, found, expected):
+    assert sentence("Merged", {"how": how, "metrics": {"rs": found}}) == expected
+
+
+def test_another_metric_stands_in_where_rs_was_not_scored():
+    answers, references = full(questions=20)
+    shown = show(table(quick(answers, references, consistency=("em",))))
+    assert "Where the inconsistency comes from (EM)" in shown
+    assert "with the original's passages held fixed EM" in squeezed(shown)
 
 
 @pytest.fixture(scope="module")

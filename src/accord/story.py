@@ -10,8 +10,7 @@ from typing import Any
 from accord.config import Config
 from accord.evaluate.answers import CONTEXTS, REPEAT
 from accord.evaluate.metrics import rouge_l
-from accord.records import Answer, Grounded, LayerWeights, Skipped, Wording, read_records
-from accord.report.agreement import retrieval_agreement
+from accord.records import Answer, LayerWeights, Skipped, Wording, read_records
 from accord.report.stage import AskedWording, Example, ReportContent
 from accord.runs import Run
 
@@ -21,7 +20,6 @@ def page_content(config: Config, run: Run) -> ReportContent:
     asked = read_records(run.stage("vary") / "wordings.jsonl", Wording)
     answers = read_records(run.stage("generate") / "answers.jsonl", Answer)
     test = [w for w in asked if w.split == "test"]
-    grounded = read_records(run.stage("retrieve") / "contexts.jsonl", Grounded)
     return ReportContent(
         title=config.report.title or run.folder.name,
         table=_json(run.stage("evaluate") / "table.json"),
@@ -30,7 +28,6 @@ def page_content(config: Config, run: Run) -> ReportContent:
         config=config.model_dump(mode="json"),
         counts=_counts(run, asked),
         examples=_examples(test, answers, config.evaluate.T),
-        retrieval=retrieval_agreement(grounded, {w.id: w.type for w in test}),
         timings=_timings(run),
         notes=_notes(run),
     )

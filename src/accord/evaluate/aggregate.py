@@ -21,7 +21,7 @@ from accord.evaluate.statistics import Estimates
 
 Path = tuple[str, ...]  # ("rs",), ("group", "rs"), ("by_type", "semantic", "rs")
 LENGTHS = {"1-10": 10, "11-30": 30, "31-100": 100, "101-": None}  # words of the longer answer
-_Part = tuple[Path, Floats, Floats]
+Part = tuple[Path, Floats, Floats]  # path, numerator and denominator of each question
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,20 @@ def add_up(
     `common`: metric -> which scores count, (G,) or (n,), for a paired difference: only what both
     rows scored. Parts that depend on a row's own answers are then left out.
     """
-    by_seed = [_parts(own, shared, unseen, common) for own in scored.seeds.values()]
-    parts = [list(seed) for seed in by_seed]
-    paths = [path for path, _, _ in parts[0]]
+    by_seed = [list(_parts(own, shared, unseen, common)) for own in scored.seeds.values()]
     grams = [own.accuracy["bleu"] for own in scored.seeds.values() if "bleu" in own.accuracy]
+    return averaged(by_seed, len(shared.questions), _placed(grams, shared) if grams else None)
+
+
+def averaged(
+    by_seed: Sequence[Sequence[Part]], questions: int, grams: Floats | None = None
+) -> Sums:
+    """The sums of several seeds, of the same parts each, averaged."""
     return Sums(
-        paths,
-        _columns([[n for _, n, _ in seed] for seed in parts], len(shared.questions)),
-        _columns([[d for _, _, d in seed] for seed in parts], len(shared.questions)),
-        _placed(grams, shared) if grams else None,
+        [path for path, _, _ in by_seed[0]],
+        _columns([[n for _, n, _ in seed] for seed in by_seed], questions),
+        _columns([[d for _, _, d in seed] for seed in by_seed], questions),
+        grams,
     )
 
 
@@ -112,14 +117,11 @@ def _parts(
     shared: Shared,
     unseen: frozenset[str] | None,
     common: Mapping[str, NDArray[np.bool_]] | None,
-) -> Iterator[_Part]:
+) -> Iterator[Part]:
     """Every number of a row under one seed."""
-    questions = len(shared.questions)
 
-    def mean(path: Path, scores: Floats, owner: Ints, mask: NDArray[np.bool_]) -> _Part:
-        total = np.bincount(owner, np.where(mask, scores, 0.0), questions)
-        held = np.bincount(owner, mask, questions)
-        return path, np.asarray(total, np.float64), np.asarray(held, np.float64)
+    def mean(path: Path, scores: Floats, owner: Ints, mask: NDArray[np.bool_]) -> Part:
+        return mean_of(path, scores, owner, mask, len(shared.questions))
 
     for name, scores in own.accuracy.items():
         if scores.ndim == 1:
@@ -134,6 +136,15 @@ def _parts(
     if common is None:
         for name, scores in own.floor.items():
             yield mean(("noise_floor", name), scores, own.floor_owner, ~np.isnan(scores))
+
+
+def mean_of(
+    path: Path, scores: Floats, owner: Ints, mask: NDArray[np.bool_], questions: int
+) -> Part:
+    """The mean of the scores (G,) where `mask` (G,); `owner` (G,) is the question of each."""
+    total = np.bincount(owner, np.where(mask, scores, 0.0), questions)
+    held = np.bincount(owner, mask, questions)
+    return path, np.asarray(total, np.float64), np.asarray(held, np.float64)
 
 
 def _counts(
@@ -165,7 +176,7 @@ def _subsets(
 
 def _of_group(
     path: str, name: str, scores: Floats, counts: NDArray[np.bool_], shared: Shared
-) -> _Part:
+) -> Part:
     """`group`: the mean of all pairs of wordings of a question; `worst`: the least of them.
 
     Every question with a scored pair counts once, however many wordings it has.

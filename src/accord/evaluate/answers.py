@@ -7,7 +7,7 @@ did not answer is left out for every model, and counted; nothing is scored on a 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from accord.errors import InputError
 from accord.records import Answer
 
 CONTEXTS, REPEAT = "own", 0  # what is scored; other repeats make the noise floor
+ORIGINAL, GOLD = "original", "gold"  # passages held fixed: for where inconsistency comes from
 Ints = NDArray[np.intp]
 
 
@@ -23,17 +24,23 @@ Ints = NDArray[np.intp]
 class Entrant:
     """One row of the table: what a model said to each wording, under each of its seeds.
 
-    `seeds`: label of the seed -> id -> answer. `repeats`: the same wordings asked again.
+    `seeds`: label of the seed -> id -> answer. `repeats`: the same wordings asked again, with their
+    own or the original's passages. `held`: contexts `original` or `gold` -> as `seeds`.
     """
 
     name: str
     seeds: Mapping[str, Mapping[str, Answer]]
     repeats: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
+    held: Mapping[str, Mapping[str, Mapping[str, Answer]]] = field(default_factory=dict)
 
     @property
     def answered(self) -> set[str]:
         """Ids answered under every seed."""
         return set.intersection(*(set(own) for own in self.seeds.values()))
+
+    def has(self, contexts: str) -> bool:
+        """Whether there are answers with these passages under every seed."""
+        return all(self.held.get(contexts, {}).get(label) for label in self.seeds)
 
 
 class Asked(NamedTuple):
@@ -75,20 +82,37 @@ def entrants(files: Mapping[str, Sequence[Answer]]) -> list[Entrant]:
     """The rows: models in the order of their first appearance, each with its seeds.
 
     `files`: label of a seed -> its answers. A model that is in several is one recipe under several
-    seeds. Only answers with contexts `own` take part.
+    seeds. A model without an answer to be scored (contexts `own`, repeat 0) is no row.
     """
     seeds: dict[str, dict[str, dict[str, Answer]]] = {}
     repeats: dict[str, dict[str, list[Answer]]] = {}
+    held: dict[str, dict[str, dict[str, dict[str, Answer]]]] = {}
     for label, answers in files.items():
         for answer in answers:
-            if answer.contexts != CONTEXTS:
-                continue
-            if answer.repeat == REPEAT:
+            use = use_of(answer)
+            if use == "scored":
                 own = seeds.setdefault(answer.model, {}).setdefault(label, {})
                 own[answer.id] = answer
-            else:
+            elif use == "held":
+                by_seed = held.setdefault(answer.model, {}).setdefault(answer.contexts, {})
+                by_seed.setdefault(label, {})[answer.id] = answer
+            elif use == "repeats":
                 repeats.setdefault(answer.model, {}).setdefault(label, []).append(answer)
-    return [Entrant(name, own, repeats.get(name, {})) for name, own in seeds.items()]
+    return [
+        Entrant(name, own, repeats.get(name, {}), held.get(name, {})) for name, own in seeds.items()
+    ]
+
+
+def use_of(answer: Answer) -> Literal["scored", "held", "repeats"] | None:
+    """What an answer is for; None where it is for nothing.
+
+    An original with the original's passages is asked with its own, and its own answer is used.
+    """
+    if answer.contexts == ORIGINAL and question_of(answer) == answer.id:
+        return None
+    if answer.repeat == REPEAT:
+        return "scored" if answer.contexts == CONTEXTS else "held"
+    return None if answer.contexts == GOLD else "repeats"
 
 
 def check_answers(

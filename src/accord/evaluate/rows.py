@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from accord.evaluate.answers import Entrant, Ints, Shared, question_of
+from accord.evaluate.answers import CONTEXTS, Entrant, Ints, Shared, question_of
+from accord.evaluate.distinct import Distinct, Triple
+from accord.evaluate.held import plan_held
 from accord.evaluate.metrics import Floats
 from accord.evaluate.scoring import JUDGE, Metrics
 from accord.records import Answer
 
-Triple = tuple[str, str, str]  # text, text, the words of their question
 _TOKEN = re.compile(r"[a-z0-9]")
 RETRIEVAL = ("same", "reordered", "changed", "unknown")
 
@@ -25,6 +26,7 @@ class SeedScores:
     `pairs`: metric -> (G,) over `Shared`'s pairs; `texts` (G) are those pairs; `words` (G,) is the
     length of the longer answer; `retrieval` (G,) indexes RETRIEVAL: what became of the passages.
     `floor`: metric -> (F,) over the same wording asked twice; `floor_owner` (F,) is the question.
+    `held`: `original`, `gold` (the passages held fixed) or `again` (asked again) -> metric -> (G,).
     """
 
     accuracy: Mapping[str, Floats]
@@ -34,6 +36,7 @@ class SeedScores:
     retrieval: Ints
     floor: Mapping[str, Floats]
     floor_owner: Ints
+    held: Mapping[str, Mapping[str, Floats]]
 
 
 @dataclass(frozen=True)
@@ -44,27 +47,18 @@ class Scored:
     seeds: Mapping[str, SeedScores]
 
 
-class _Distinct:
-    """Each distinct pair of texts once; `places` finds the scores of a list of them again."""
+def score_rows(
+    rows: Sequence[Entrant],
+    shared: Shared,
+    metrics: Metrics,
+    held: Mapping[str, Ints] | None = None,
+) -> list[Scored]:
+    """Score every row: accuracy against references, agreement of pairs, the noise floor.
 
-    def __init__(self) -> None:
-        self.index: dict[Triple, int] = {}
-        self.scores: dict[str, Floats] = {}
-
-    def add(self, triples: Sequence[Triple]) -> Ints:
-        index = self.index
-        return np.array([index.setdefault(t, len(index)) for t in triples], np.intp)
-
-    def score(self, metrics: Metrics, names: Sequence[str]) -> None:
-        self.scores = metrics.score(names, list(self.index)) if self.index else {}
-
-    def take(self, places: Ints, names: Sequence[str]) -> dict[str, Floats]:
-        return {name: self.scores[name][places] for name in names if name in self.scores}
-
-
-def score_rows(rows: Sequence[Entrant], shared: Shared, metrics: Metrics) -> list[Scored]:
-    """Score every row: accuracy against references, agreement of pairs, the noise floor."""
-    referenced, wordings = _Distinct(), _Distinct()
+    `held`: contexts -> the pairs to be scored with these passages too, as `held_pairs` finds them;
+    None: nothing of the kind, nor the noise of each pair.
+    """
+    referenced, wordings = Distinct(), Distinct()
     owners = {id_: index for index, id_ in enumerate(shared.questions)}
     planned = []
     for row in rows:
@@ -75,12 +69,14 @@ def score_rows(rows: Sequence[Entrant], shared: Shared, metrics: Metrics) -> lis
             floor = [(own[a.id].answer, a.answer, a.query) for a in again]
             owner = np.array([owners[shared.wordings[a.id].question] for a in again], np.intp)
             places = referenced.add(against), wordings.add(pairs), wordings.add(floor)
-            planned.append((row.name, label, own, pairs, places, owner))
+            plans = {} if held is None else plan_held(row, label, shared, held, wordings)
+            planned.append((row.name, label, own, pairs, places, owner, plans))
     accurate = [name for name in metrics.accuracy if not metrics.missing(name)]
     referenced.score(metrics, accurate)
     wordings.score(metrics, metrics.means)
     seeds: dict[str, dict[str, SeedScores]] = {row.name: {} for row in rows}
-    for name, label, own, pairs, (against_at, pairs_at, floor_at), owner in planned:
+    for name, label, own, pairs, (against_at, pairs_at, floor_at), owner, plans in planned:
+        size = len(pairs)
         seeds[name][label] = SeedScores(
             referenced.take(against_at, accurate),
             wordings.take(pairs_at, metrics.means),
@@ -89,6 +85,7 @@ def score_rows(rows: Sequence[Entrant], shared: Shared, metrics: Metrics) -> lis
             _retrieval(own, shared),
             wordings.take(floor_at, metrics.means),
             owner,
+            {what: plan.scores(wordings, metrics.means, size) for what, plan in plans.items()},
         )
     if metrics.resources.judge is not None:
         _judge([own for row in seeds.values() for own in row.values()], shared, metrics)
@@ -110,7 +107,9 @@ def _judge(every: Sequence[SeedScores], shared: Shared, metrics: Metrics) -> Non
 
 def _takes_part(answer: Answer, shared: Shared, owners: Mapping[str, int]) -> bool:
     asked = shared.wordings.get(answer.id)
-    return asked is not None and asked.question in owners and asked.query == answer.query
+    if asked is None or answer.contexts != CONTEXTS:
+        return False
+    return asked.question in owners and asked.query == answer.query
 
 
 def _pairs(own: Mapping[str, Answer], shared: Shared) -> list[Triple]:

@@ -17,14 +17,18 @@ from accord.evaluate.aggregate import add_up, nested
 from accord.evaluate.answers import (
     CONTEXTS,
     REPEAT,
-    Entrant,
     Shared,
     check_answers,
     entrants,
     share,
 )
+from accord.evaluate.attributed import sentence
+from accord.evaluate.attribution import SIGNATURE, attribute
+from accord.evaluate.caveats import described, set_aside, warnings
 from accord.evaluate.compare import contrast
 from accord.evaluate.guard import conflicts
+from accord.evaluate.held import held_pairs
+from accord.evaluate.passages import Gold
 from accord.evaluate.rows import Scored, counts, score_rows
 from accord.evaluate.scoring import ACCURACY, AREA, CONSISTENCY, Chosen, Metrics, Resources, choose
 from accord.evaluate.worst import worst_questions
@@ -32,7 +36,6 @@ from accord.records import Answer
 
 ALWAYS = ("rouge_l", "bleu", "em", "rs", "bs", AREA)  # null where not scored
 MERGED = "Merged"
-FEW = 20  # questions; below, even the widened intervals cover less than they say
 CURVE = tuple(round(0.05 * step, 2) for step in range(20))
 
 Answers = Sequence[Answer] | Mapping[str, Sequence[Answer]]
@@ -47,6 +50,7 @@ def evaluate(
     consistency: Chosen = CONSISTENCY,
     resources: Resources | None = None,
     trained: Collection[str] | None = None,
+    gold: Gold | None = None,
     focus: str | None = None,
     resamples: int = 2000,
     seed: int = 0,
@@ -58,6 +62,7 @@ def evaluate(
     `answers`: of one file, or label of a seed -> answers where recipes have several seeds.
     `references` has an entry for each original question, null or blank where only consistency is
     measured. `trained`: the kinds of rewording that were trained on; the others are `unseen`.
+    `gold`: the ids of the gold passages of questions, for what the retriever finds of them.
     `focus`: the row that every other is compared with; by default Merged, else the first. The
     result does not depend on the order of the answers, except that models keep the order of their
     first appearance.
@@ -73,25 +78,31 @@ def evaluate(
     if not rows:
         raise InputError(f"answers: none has contexts `{CONTEXTS}` and repeat {REPEAT}, as scored")
     shared = share(rows, references)
-    scored = score_rows(rows, shared, chosen)
+    held = held_pairs(rows, shared)
+    scored = score_rows(rows, shared, chosen, held)
     kinds = set(shared.types[shared.star].tolist())
     unseen = None if trained is None else frozenset(kinds - set(trained))
     drawn = {"resamples": resamples, "seed": seed}
     models = {own.row.name: _row(own, shared, chosen, unseen, **drawn) for own in scored}
+    for own in scored:
+        row = models[own.row.name]
+        found = attribute(own, shared, row, gold=gold, **drawn)
+        row["attribution"] = {**found, "sentence": sentence(own.row.name, found)}
     against = _against(scored, shared, focus, unseen, **drawn)
     return {
         "models": models,
         "comparisons": against,
         "detectable": _detectable(against),
         "pareto": _front(models if "rouge_l" in chosen.accuracy else {}),
-        "warnings": _warnings(shared, rows),
+        "warnings": warnings(shared, rows),
         "signatures": {
             **metrics.signatures(T, chosen.resources.encoder),
             **statistics.signatures(resamples, seed),
-            "metrics": _described(chosen),
+            "metrics": described(chosen),
+            "attribution": SIGNATURE,
             "trained": None if trained is None else sorted(trained),
             "scored": {"contexts": CONTEXTS, "repeat": REPEAT},
-            "set_aside": _set_aside(files, rows),
+            "set_aside": set_aside(files, rows, shared, held),
             "accord": __version__,
         },
     }
@@ -234,64 +245,3 @@ def _front(models: Mapping[str, Any]) -> dict[str, Any]:
         if not any(p != own and p[0] >= own[0] and p[1] >= own[1] for p in points.values())
     ]
     return {"accuracy": "rouge_l", "consistency": "rs", "front": front}
-
-
-def _warnings(shared: Shared, rows: Sequence[Entrant]) -> list[str]:
-    """What must be known before an interval is believed."""
-    found = []
-    if len(shared.questions) < FEW:
-        found.append(
-            f"{_questions(len(shared.questions))}: with fewer than {FEW}, 95 % intervals cover the "
-            "truth less often than they say"
-        )
-    single = sum(asked.type is None for asked in shared.wordings.values()) - len(
-        set(shared.owner.tolist())
-    )
-    if single:
-        found.append(
-            f"{_questions(single)} without an answered variation: nothing is said on their "
-            "consistency"
-        )
-    for row in rows:
-        same = [label for label, own in row.seeds.items() if _is_copy(own, row, label)]
-        if same:
-            found.append(f"`{row.name}`: seed `{same[0]}` has the answers of another seed")
-    return found
-
-
-def _questions(count: int) -> str:
-    return f"{count:,} question{'' if count == 1 else 's'}"
-
-
-def _is_copy(own: Mapping[str, Answer], row: Entrant, label: str) -> bool:
-    """Whether an earlier seed of the row said the very same."""
-    texts = {id_: answer.answer for id_, answer in own.items()}
-    earlier = list(row.seeds)[: list(row.seeds).index(label)]
-    return any({i: a.answer for i, a in row.seeds[e].items()} == texts for e in earlier)
-
-
-def _described(chosen: Metrics) -> dict[str, Any]:
-    """The metrics with their options and encoder, and what those that are not scored lack."""
-    return {
-        "encoder": chosen.resources.encoder,
-        "accuracy": {name: dict(options) for name, options in chosen.accuracy.items()},
-        "consistency": {name: dict(options) for name, options in chosen.consistency.items()},
-        "unscored": {
-            name: why
-            for name in (*chosen.accuracy, *chosen.consistency)
-            if (why := chosen.missing(name))
-        },
-    }
-
-
-def _set_aside(files: Mapping[str, Sequence[Answer]], rows: Sequence[Entrant]) -> dict[str, Any]:
-    """Answers neither scored nor part of the noise floor, and models that have no others."""
-    every = [answer for answers in files.values() for answer in answers]
-    known = {row.name for row in rows}
-    used = sum(len(own) for row in rows for own in row.seeds.values())
-    repeats = sum(len(own) for row in rows for own in row.repeats.values())
-    return {
-        "answers": len(every) - used - repeats,
-        "repeats": repeats,
-        "models": sorted({answer.model for answer in every} - known),
-    }

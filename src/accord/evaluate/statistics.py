@@ -89,8 +89,8 @@ def bootstrap(
         errors = np.sqrt(np.maximum(variance, 0.0) * sizes / (sizes - 1))
     errors[(sizes < 2) | np.isnan(values)] = np.nan
     bounds = (0.0, 1.0) if minus is None else (-1.0, 1.0)
-    ends = [_ends(v, e, n, bounds) for v, e, n in zip(values, errors, sizes, strict=True)]
-    low, high = np.array(ends).reshape(-1, 2).T
+    limits = [ends(v, e, n, bounds) for v, e, n in zip(values, errors, sizes, strict=True)]
+    low, high = np.array(limits).reshape(-1, 2).T
     return Estimates(values, low, high, errors, sizes)
 
 
@@ -128,11 +128,11 @@ def interval(
     if clusters < 2 or len(known) < 2:
         return None
     error = float(np.std(known, ddof=1)) * math.sqrt(clusters / (clusters - 1))
-    low, high = _ends(estimate, error, clusters, bounds)
+    low, high = ends(estimate, error, clusters, bounds)
     return None if math.isnan(low) else [low, high]
 
 
-def _ends(
+def ends(
     estimate: float, error: float, clusters: int, bounds: tuple[float, float]
 ) -> tuple[float, float]:
     """The ends of the 95 % interval of a score in [0, 1] or of a difference in [-1, 1]; NaN: none.

@@ -1,17 +1,17 @@
 """The tables a person sees: a row for each model, its parts, and what differs beyond noise."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from accord.evaluate.attributed import attributed, unknown
 from accord.evaluate.compare import TITLES
+from accord.evaluate.shown import add, counted, framed, number, scored, table_of
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
 
 COLUMNS = {"rouge_l": "ROUGE-L", "bleu": "BLEU", "em": "EM", "rs": "RS", "bs": "BS"}
 CONSISTENCY = ("em", "rs", "bs")
-NAME_WIDTH = 12  # with 14 for each score and 14 for the sizes the widest table has 100 columns
 ABREAST = 5  # columns of scores in one table
 FEWEST = 100  # questions; with fewer, a table is evidence of nothing but that the pipeline runs
 TOO_FEW = "shows that the pipeline runs; it is no evidence"
@@ -41,7 +41,7 @@ def render(content: Mapping[str, Any]) -> "Group":
     from rich.console import Group
     from rich.text import Text
 
-    tables = [_main(content), *_parts(content["rows"])]
+    tables = [_main(content), *attributed(content), *_parts(content["rows"])]
     against = content["comparisons"]
     if against:
         tables.append(_differences(against))
@@ -51,11 +51,11 @@ def render(content: Mapping[str, Any]) -> "Group":
 
 def _main(content: Mapping[str, Any]) -> "Group":
     names = (*(name for name in COLUMNS.values()), "n", "pairs")
-    shown = _table(names)
+    shown = table_of(names)
     for row in content["rows"]:
         cells = [_cell(row, metric) + _floor(row, metric) for metric in COLUMNS]
-        _add(shown, [row["name"], *cells, row["n"], row["pairs"]])
-    return _framed(heading(content), shown, footnote(content))
+        add(shown, [row["name"], *cells, row["n"], row["pairs"]])
+    return framed(heading(content), shown, footnote(content))
 
 
 def _parts(found: Sequence[Mapping[str, Any]]) -> list["Group"]:
@@ -69,10 +69,10 @@ def _parts(found: Sequence[Mapping[str, Any]]) -> list["Group"]:
         own = paths[start : start + ABREAST]
         names = [f"{heads[path]}\n{_size(found, path)}" for path in own]
         title = "RS by kind of rewording, and of whole groups" if not start else "RS, continued"
-        shown = _table(names)
+        shown = table_of(names)
         for row in found:
-            _add(shown, [row["name"], *(_cell(_part(row, path), "rs") for path in own)])
-        tables.append(_framed(title, shown))
+            add(shown, [row["name"], *(_cell(_part(row, path), "rs") for path in own)])
+        tables.append(framed(title, shown))
     return tables
 
 
@@ -89,18 +89,18 @@ def _size(found: Sequence[Mapping[str, Any]], path: Sequence[str]) -> str:
     if not parts:
         return "-"
     if any("pairs" in part for part in parts):
-        return _number(min(part["pairs"] for part in parts), "pair")
-    return _number(min(part["n"] for part in parts), "question")
+        return counted(min(part["pairs"] for part in parts), "pair")
+    return counted(min(part["n"] for part in parts), "question")
 
 
 def _differences(against: Mapping[str, Any]) -> "Group":
     """The row in focus minus every other."""
     title = f"{against['focus']} minus the others, paired: difference ± half of the 95 % interval"
     claims = "* claimed: sign-flip p < .05 after Holm, one sign in every seed, interval without 0"
-    shown = _table([*COLUMNS.values()])
+    shown = table_of([*COLUMNS.values()])
     for name, found in against["against"].items():
-        _add(shown, [name, *(_difference(found.get(metric)) for metric in COLUMNS)])
-    return _framed(title, shown, claims)
+        add(shown, [name, *(_difference(found.get(metric)) for metric in COLUMNS)])
+    return framed(title, shown, claims)
 
 
 def _difference(entry: Mapping[str, Any] | None) -> str:
@@ -117,41 +117,13 @@ def _signed(value: float) -> str:
     return f"{'-' if value < 0 else '+'}{number(abs(value))}"
 
 
-def _framed(title: str, shown: "Table", caption: str = "") -> "Group":
-    """A table between its title and caption, which are not folded to its width."""
-    from rich.console import Group
-    from rich.text import Text
-
-    below = [Text(caption, style="dim")] if caption else []
-    return Group(Text(title, style="italic"), shown, *below)
-
-
-def _table(columns: Iterable[str], first: str = "model", width: int = 14) -> "Table":
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    # Text, not strings: rich would read `[.36-.47]` or a model's name as markup.
-    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-    shown.add_column(first, overflow="fold", max_width=NAME_WIDTH if width == 14 else width)
-    for name in columns:
-        shown.add_column(Text(name), justify="right", overflow="fold", max_width=width)
-    return shown
-
-
-def _add(shown: "Table", cells: Sequence[Any]) -> None:
-    from rich.text import Text
-
-    shown.add_row(*(Text(str(cell)) for cell in cells))
-
-
 def heading(content: Mapping[str, Any]) -> str:
     """The size of the table, and what may not be concluded from it."""
     first = content["rows"][0] if content["rows"] else {"n": 0, "pairs": 0}
     questions = first.get("questions", first["n"])
     seeds = max((len(row.get("seeds", "0")) for row in content["rows"]), default=1)
     size = ", ".join(
-        [_number(questions, "question"), _number(first["pairs"], "pair"), _number(seeds, "seed")]
+        [counted(questions, "question"), counted(first["pairs"], "pair"), counted(seeds, "seed")]
     )
     if min(questions, first["n"] or questions) < FEWEST:
         return f"{size}: {TOO_FEW}"
@@ -174,15 +146,16 @@ def notes(content: Mapping[str, Any]) -> list[str]:
     """What was left out, counted by name, and warnings."""
     lines = [f"warning: {warning}" for warning in content["warnings"]]
     for row in content["rows"]:
-        said = [_number(row[k], noun) + rest for k, (noun, rest) in _COUNTED.items() if row.get(k)]
-        said += [f"{_number(n, what[:-1])} left out" for what, n in row["left_out"].items() if n]
+        said = [counted(row[k], noun) + rest for k, (noun, rest) in _COUNTED.items() if row.get(k)]
+        said += [f"{counted(n, what[:-1])} left out" for what, n in row["left_out"].items() if n]
         said += [f"{TITLES.get(m, m)} unscored on {n:,}" for m, n in row["unscored"].items()]
         guard = ", ".join(f"{reason} {n:,}" for reason, n in row.get("guard", {}).items())
         said += [f"refused as equivalent by the guard: {guard}"] if guard else []
         lines += [f"{row['name']}: {'; '.join(said)}"] if said else []
     aside = content["signatures"]["set_aside"]
     if aside["answers"]:
-        lines.append(f"{_number(aside['answers'], 'answer')} with other contexts set aside")
+        lines.append(f"{counted(aside['answers'], 'answer')} with other contexts set aside")
+    lines += unknown(content["rows"])
     front = content["pareto"]["front"]
     if len(content["rows"]) > 1 and front:
         lines.append(f"Pareto front of ROUGE-L and RS: {', '.join(front)}")
@@ -196,31 +169,14 @@ _COUNTED = {
 }
 
 
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def _cell(row: Mapping[str, Any], metric: str) -> str:
-    """A score with its interval, such as `.412 [.36-.47]`; at most 14 characters."""
-    value, interval = row[metric], row["ci"].get(metric)
-    if value is None or interval is None:
-        return number(value)
-    low, high = (number(end, 2) for end in interval)
-    return f"{number(value)} [{low}-{high}]"
+    return scored(row[metric], row["ci"].get(metric))
 
 
 def _floor(row: Mapping[str, Any], metric: str) -> str:
     """The noise floor of a metric of consistency on a line of its own, where there is one."""
     floor = row.get("noise_floor", {}).get(metric)
     return f"\nfloor {number(floor)}" if floor is not None and metric in CONSISTENCY else ""
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A fraction as `.412`; `1.00`, of the same width, where it rounds to one; `-` for null."""
-    if value is None:
-        return "-"
-    shown = f"{value:.{digits}f}"
-    return shown[1:] if shown.startswith("0") else shown[:-1]
 
 
 def differences(found: Mapping[str, Any]) -> "Group":
@@ -234,15 +190,16 @@ def differences(found: Mapping[str, Any]) -> "Group":
     caption = (
         f"p: sign-flip test; Holm: after {own['tests']} tests; detectable: found in 80 % of samples"
     )
-    shown = _table(names, first="metric", width=26)
+    shown = table_of(names, first="metric", width=26)
     for path, entry in sorted(_entries(own), key=lambda found: ": " in found[0]):
-        _add(shown, [path, *_compared(entry)])
+        add(shown, [path, *_compared(entry)])
     lost = [
         f"{count:,} {name.replace('_', ' ')}" for name, count in own["left_out"].items() if count
     ]
     lines = [f"left out: {', '.join(lost)}"] if lost else []
-    framed = _framed(title, shown, caption)
-    return Group(framed, *(Text(line) for line in [*lines, found["sentence"]]))
+    return Group(
+        framed(title, shown, caption), *(Text(line) for line in [*lines, found["sentence"]])
+    )
 
 
 def _entries(own: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Mapping[str, Any]]]:

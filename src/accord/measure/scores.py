@@ -62,6 +62,7 @@ def evaluate_files(
         consistency=measures.consistency,
         resources=resources,
         trained=measures.trained,
+        gold=sources.gold,
         focus=focus,
         resamples=measures.resamples,
         seed=measures.seed,

@@ -11,7 +11,8 @@ from accord.data import load_dataset
 from accord.errors import InputError
 from accord.evaluate.scoring import ACCURACY, CONSISTENCY, Resources
 from accord.models.locate import locate, title
-from accord.records import Answer, Question, read_records, require_unique
+from accord.records import Answer, Passage, Question, read_records, require_unique
+from accord.retrieve.consistency import gold_passages
 from accord.runs import read_config
 
 Names = tuple[str, ...]
@@ -49,10 +50,14 @@ class Measures:
 
 @dataclass
 class Sources:
-    """Answers by seed, the references, and the kinds of rewording their run trained on."""
+    """Answers by seed, the references, and the kinds of rewording their run trained on.
+
+    `gold`: the ids of the gold passages of each question that names any.
+    """
 
     files: dict[str, list[Answer]] = field(default_factory=dict)
     references: dict[str, str | None] = field(default_factory=dict)
+    gold: dict[str, frozenset[str]] = field(default_factory=dict)
     trained: Names | None = None
 
 
@@ -69,15 +74,18 @@ def read_sources(paths: Sequence[Path], references: Sequence[Path]) -> Sources:
     runs = [path for path in paths if path.is_dir()]
     kinds = [tuple(sorted(read_config(path).train.kinds)) for path in runs]
     found.trained = kinds[0] if kinds and len(set(kinds)) == 1 else None
+    passages: Sequence[Passage] = ()
     if references:
         questions = [q for path in references for q in read_records(path, Question)]
         require_unique(questions, ", ".join(str(path) for path in references))
     elif runs:
         config = read_config(runs[0])
-        questions = list(load_dataset(config.data, config.seed).questions)
+        data = load_dataset(config.data, config.seed)
+        questions, passages = list(data.questions), data.passages
     else:
         raise InputError("--references: the questions (qa.jsonl) are wanted, beside the answers")
     found.references = {q.id: q.answer for q in questions}
+    found.gold = gold_passages(questions, passages)
     return found
 
 

@@ -144,7 +144,7 @@ def _retrieval_rows(found: Mapping[str, Any]) -> list[tuple[str, float | None, f
     rows = []
     for kind, entry in [*entries, ("all wordings", found)]:
         if isinstance(entry, Mapping):
-            first, overlap = number(entry.get("first_same")), number(entry.get("jaccard"))
+            first, overlap = number(entry.get("same_first")), number(entry.get("jaccard"))
             if first is not None or overlap is not None:
                 rows.append((str(kind).replace("_", " ")[:200], first, overlap))
     return rows

@@ -39,13 +39,12 @@ class Example:
 class ReportContent:
     """Everything the page shows.
 
-    table: as table.json: rows with their parts, comparisons, warnings, signatures, and
-        `detectable` {metric: smallest difference that every comparison could tell from noise}
-    scores: {"models": {row: {"by_type": {type: {"rs", "pairs", "ci"}}, "attribution": {...}}}}
+    table: as table.json: rows with their parts and attribution, comparisons, warnings, signatures,
+        and `detectable` {metric: smallest difference that every comparison could tell from noise}
+    scores: {"models": {row: {"by_type": {type: {"rs", "pairs", "ci"}}}}}
     config: resolved, without secrets
     counts: {"questions": {split: n}, "wordings": {split: {type: n}},
         "skipped": {type: {reason: n}}}
-    retrieval: as `retrieval_agreement` returns it
     timings: {stage: seconds}
     notes: sentences, such as warnings of the run
     """
@@ -57,6 +56,5 @@ class ReportContent:
     config: Mapping[str, Any] | None = None
     counts: Mapping[str, Any] | None = None
     examples: Sequence[Example] | None = None
-    retrieval: Mapping[str, Any] | None = None
     timings: Mapping[str, float] | None = None
     notes: Sequence[str] | None = None

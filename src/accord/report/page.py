@@ -21,13 +21,14 @@ from accord.report.content import ReportContent
 from accord.report.differences import differences_view, focus_of, seeds_view
 from accord.report.disagreements import cut, examples_view
 from accord.report.grid import mapping, plural
+from accord.report.origin_chart import chart
+from accord.report.origins import kinds_left_out, left_out, origins_view, retrieval_view
 from accord.report.parts import parts_view
 from accord.report.plane import pareto, plane, points_of
 from accord.report.roles import roles_of
 from accord.report.svg import clean, number
 from accord.report.tables import (
     ENOUGH,
-    attribution,
     detectable,
     pairs_of,
     question_count,
@@ -67,7 +68,6 @@ def _view(content: ReportContent) -> dict[str, Any]:
         "enough": ENOUGH,
         "detectable": detectable(content.table),
         "notes": [cut(note) for note in content.notes or ()],
-        "attribution": attribution(content.scores),
         "config": _config(content.config),
         "signatures": _signatures(content),
         "timings": _timings(content.timings),
@@ -90,6 +90,7 @@ def _measures(content: ReportContent, rows: list[Mapping[str, Any]]) -> dict[str
         "parts": parts_view(rows, mapping(mapping(content.table).get("signatures")).get("trained")),
         "examples": examples_view(content.examples, in_focus),
         **_curve(content, rows, focus),
+        **_origins(rows, focus),
     }
 
 
@@ -126,8 +127,24 @@ def _charts(content: ReportContent, rows: list[Mapping[str, Any]]) -> dict[str, 
         "front": [p.name for p in pareto(points_of(rows))] if len(drawn) > 1 else [],
         "not_drawn": [name for name in names if name not in drawn],
         "kinds": _both(lambda width: charts.by_kind(dots, roles, width)),
-        "retrieval": _both(lambda width: charts.retrieval_chart(content.retrieval, width)),
-        "retrieval_size": _retrieval_size(content.retrieval),
+    }
+
+
+def _origins(rows: list[Mapping[str, Any]], focus: str | None) -> dict[str, Any]:
+    """Where the inconsistency comes from, and how steady the retriever is."""
+    found, steady = origins_view(rows, focus), retrieval_view(rows, focus)
+
+    def bars(which: str) -> Markup:
+        return _both(lambda width: chart(f"origin-{which}", found[which], found["metric"], width))
+
+    return {
+        "origins": {**found, "rows": bars("rows"), "kinds": bars("kinds")},
+        "origins_left_out": left_out(rows),
+        "kinds_left_out": kinds_left_out(rows),
+        "retrieval": {
+            **steady,
+            "chart": _both(lambda width: charts.retrieval_chart(steady["chart"], width)),
+        },
     }
 
 
@@ -171,12 +188,6 @@ def _size(questions: int | None, rows: list[Mapping[str, Any]]) -> list[str]:
     parts = [plural(questions, "test question")] if questions else []
     parts += [f"{pairs} of wordings"] if (pairs := pairs_of(rows)) else []
     return parts + ([plural(len(rows), "model")] if rows else [])
-
-
-def _retrieval_size(found: Mapping[str, Any] | None) -> list[str]:
-    k, wordings = (number((found or {}).get(key)) for key in ("k", "wordings"))
-    parts = [] if wordings is None else [f"{int(wordings):,} wordings compared with their original"]
-    return parts + ([] if k is None else [f"{int(k)} passages each"])
 
 
 def _counts(counts: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -169,21 +169,3 @@ def detectable(table: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         return []
     known = [(metric, number(value)) for metric, value in found.items()]
     return [(heading(metric), fixed(value)) for metric, value in known if value is not None]
-
-
-def attribution(scores: Mapping[str, Any] | None) -> Grid | None:
-    """What share of the inconsistency comes from where, as far as the scores say it."""
-    models = (scores or {}).get("models")
-    found: dict[str, Mapping[str, Any]] = {}
-    for name, model in (models if isinstance(models, Mapping) else {}).items():
-        parts = model.get("attribution") if isinstance(model, Mapping) else None
-        if isinstance(parts, Mapping) and any(number(v) is not None for v in parts.values()):
-            found[str(name)] = parts
-    if not found:
-        return None
-    columns = [k for p in found.values() for k, v in p.items() if number(v) is not None]
-    columns = list(dict.fromkeys(columns))
-    return Grid(
-        [(heading(c), "") for c in columns],
-        [(name, [Cell(fixed(p.get(c))) for c in columns]) for name, p in found.items()],
-    )
