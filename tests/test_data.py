@@ -107,9 +107,9 @@ def test_no_query_is_asked_in_two_splits_once_they_are_kept_apart(rows):
     assert any("test split" in s.reason for s in skipped)
 
 
-def files(folder, qa=None, passages=None, variations=None):
+def files(folder, qa=None, passages=None, variations=None, contexts=None):
     """A `data` section of files with these objects."""
-    given = {"qa": qa, "passages": passages, "variations": variations}
+    given = {"qa": qa, "passages": passages, "variations": variations, "contexts": contexts}
     for name, rows in given.items():
         if rows is not None:
             lines = [json.dumps(row) + "\n" for row in rows]
@@ -121,6 +121,7 @@ def files(folder, qa=None, passages=None, variations=None):
 Q = {"id": "q", "query": "How?"}
 P = {"id": "p", "text": "So."}
 V = {"id": "v", "original_id": "q", "type": "semantic", "query": "In what way?"}
+C = {"id": "q", "original_id": "q", "passages": [{"id": "p", "score": 1.0}]}
 MISTAKES = [
     ({"qa": [Q, Q]}, ("qa.jsonl", "`q`", "twice")),
     ({"qa": [Q], "passages": [P, P]}, ("passages.jsonl", "`p`", "twice")),
@@ -129,6 +130,32 @@ MISTAKES = [
     ({"qa": [Q], "variations": [V | {"original_id": "x"}]}, ("`original_id`", "`v`", "`x`")),
     ({"qa": [Q | {"context_ids": ["x"]}], "passages": [P]}, ("`context_ids`", "`q`", "`x`")),
     ({"qa": []}, ("qa.jsonl", "empty")),
+    ({"qa": [Q], "passages": [P], "contexts": [C, C]}, ("contexts.jsonl", "`q`", "twice")),
+    ({"qa": [Q], "contexts": [C]}, ("contexts.jsonl", "`q`", "`p`", "`text`")),
+    (
+        {"qa": [Q], "contexts": [C | {"passages": [{"id": "x", "score": 1, "text": " "}]}]},
+        ("`q`", "`x`", "`text`"),
+    ),
+    (
+        {"qa": [Q], "passages": [P], "contexts": [C | {"original_id": "x"}]},
+        ("contexts.jsonl", "`original_id`", "`x`", "`q`"),
+    ),
+    (
+        {"qa": [Q], "passages": [P], "contexts": [C | {"id": "y", "original_id": "x"}]},
+        ("contexts.jsonl", "no entry", "`y`", "qa.jsonl"),
+    ),
+    (
+        {"qa": [Q], "passages": [P], "contexts": [C | {"passages": [{"id": "p"}]}]},
+        ("contexts.jsonl line 1", "score"),
+    ),
+    (
+        {
+            "qa": [Q],
+            "passages": [P],
+            "contexts": [C | {"passages": [{"id": "p", "score": float("nan")}]}],
+        },
+        ("contexts.jsonl", "`score`", "finite"),
+    ),
 ]
 
 
@@ -138,6 +165,17 @@ def test_ids_that_clash_or_dangle_are_named(tmp_path, rows, parts):
         load_dataset(files(tmp_path, **rows), 0)
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_contexts_of_the_user_may_bring_texts_and_be_of_more_than_is_asked(tmp_path):
+    own = [
+        C | {"passages": [{"id": "x", "score": 1, "text": "Own."}, {"id": "p", "score": 0}]},
+        C | {"id": "made~t~0", "passages": []},
+        C | {"id": "elsewhere", "original_id": "elsewhere"},
+    ]
+    found = load_dataset(files(tmp_path, qa=[Q], passages=[P], contexts=own), 0).contexts
+    assert [g.id for g in found] == ["q", "made~t~0", "elsewhere"]
+    assert found[0].passages[0].text == "Own."
 
 
 def test_files_of_a_list_are_one_data_set_and_share_their_ids(tmp_path):

@@ -14,7 +14,8 @@ from accord.records import explain
 from accord.registry import check_options, component, suggest
 
 _SECRET = re.compile(r"(?i)(^|[_-])(api_?key|key|token|secret|password|authorization)$")
-_CREDENTIALS = re.compile(r"://[^/@\s]+@")
+_CREDENTIALS = re.compile(r"(?i)://[^/@\s]+@|://[^\s]*[?&][\w-]*(key|token|secret|password)=")
+_HEADER = re.compile(r"(?i)[\w-]*(key|token|secret|password|authorization|cookie)\s*:[^$]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 S = TypeVar("S", ComponentSection, Retrieve, Weigh, Merge, Generate)
 
@@ -96,6 +97,11 @@ def _refuse_secrets(value: Any, where: str) -> None:
     elif isinstance(value, list):
         for number, child in enumerate(value):
             _refuse_secrets(child, f"{where}[{number}]")
+    elif isinstance(value, str) and _HEADER.fullmatch(value):
+        raise InputError(
+            f"{where}: a header with a literal key in a config; put the key in an environment "
+            "variable and write `Name: $VARIABLE`, or name the variable with `api_key_env: NAME`"
+        )
     elif isinstance(value, str) and _CREDENTIALS.search(value):
         raise InputError(
             f"{where}: a URL with a password in a config; leave it out and name an environment "
@@ -200,16 +206,21 @@ def _resolved(config: Config, home: Path) -> Config:
     data = config.data.model_copy(
         update={
             name: tuple(absolute(p) for p in getattr(config.data, name))
-            for name in ("qa", "passages", "variations")
+            for name in ("qa", "passages", "variations", "contexts")
         }
     )
     prompt = config.prompt
     if prompt.template is not None:
         prompt = prompt.model_copy(update={"template": absolute(prompt.template)})
+    retrieve = config.retrieve
+    if retrieve.encoder is not None:
+        encoder = resolve_model_path(retrieve.encoder, home)
+        retrieve = retrieve.model_copy(update={"encoder": encoder})
     return config.model_copy(
         update={
             "data": data,
             "prompt": prompt,
+            "retrieve": retrieve,
             "base": resolve_model_path(config.base, home),
             "encoder": resolve_model_path(config.encoder, home),
         }

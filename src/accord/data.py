@@ -5,6 +5,7 @@ nothing from test can enter training, neighbours, development or thresholds.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TypeVar
 from accord.config import Data
 from accord.errors import InputError
 from accord.records import (
+    Grounded,
     Passage,
     Question,
     Skipped,
@@ -22,17 +24,18 @@ from accord.records import (
     read_records,
 )
 
-K = TypeVar("K", Question, Passage, Variation)
+K = TypeVar("K", Question, Passage, Variation, Grounded)
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Questions with their split, the passages, and the variations frozen by the user."""
+    """Questions with their split, the passages, and what the user froze: variations, contexts."""
 
     questions: tuple[Question, ...]
     passages: tuple[Passage, ...]
     variations: tuple[Variation, ...]
+    contexts: tuple[Grounded, ...] = ()
 
     def of_split(self, split: Split) -> list[Question]:
         """The questions of one split, in file order."""
@@ -47,7 +50,9 @@ def load_dataset(data: Data, seed: int) -> Dataset:
     questions = _read_unique(data.qa, Question)
     passages = _read_unique(data.passages, Passage)
     variations = _read_unique(data.variations, Variation)
+    contexts = _read_unique(data.contexts, Grounded)
     _refuse_dangling(questions, passages, variations, data)
+    _refuse_unknown(contexts, questions, variations, passages, data)
     taken = {q.id for q in questions}
     for v in variations:
         if v.id in taken:
@@ -58,7 +63,10 @@ def load_dataset(data: Data, seed: int) -> Dataset:
     chosen = _limit(assign_splits(questions, data, seed), data)
     kept = {q.id for q in chosen}
     return Dataset(
-        tuple(chosen), tuple(passages), tuple(v for v in variations if v.original_id in kept)
+        tuple(chosen),
+        tuple(passages),
+        tuple(v for v in variations if v.original_id in kept),
+        tuple(contexts),
     )
 
 
@@ -100,6 +108,43 @@ def _refuse_dangling(
                 f"{_names(data.variations)}: variation `{v.id}`: field `original_id`: no question "
                 f"`{v.original_id}` in {_names(data.qa)}"
             )
+
+
+def _refuse_unknown(
+    contexts: Sequence[Grounded],
+    questions: Sequence[Question],
+    variations: Sequence[Variation],
+    passages: Sequence[Passage],
+    data: Data,
+) -> None:
+    """Raise InputError for contexts of no question here, or with a passage that has no text."""
+    texts = {p.id for p in passages}
+    owners = {q.id: q.id for q in questions} | {v.id: v.original_id for v in variations}
+    file = _names(data.contexts)
+    for g in contexts:
+        if owners.get(g.id, g.original_id) != g.original_id:
+            raise InputError(
+                f"{file}: `{g.id}`: field `original_id`: found `{g.original_id}`; it is a wording "
+                f"of `{owners[g.id]}`"
+            )
+        for ranked in g.passages:
+            text = (ranked.model_extra or {}).get("text")
+            if not (ranked.id in texts if text is None else isinstance(text, str) and text.strip()):
+                raise InputError(
+                    f"{file}: `{g.id}`: no passage `{ranked.id}` in data.passages, and no `text` "
+                    "beside it; give one of them"
+                )
+            if not math.isfinite(ranked.score):
+                raise InputError(
+                    f"{file}: `{g.id}`: passage `{ranked.id}`: field `score`: found "
+                    f"{ranked.score}; a finite number is wanted"
+                )
+    ids = {q.id for q in questions}
+    if contexts and not any(g.original_id in ids for g in contexts):
+        raise InputError(
+            f"{file}: no entry is of a question in {_names(data.qa)}: `{contexts[0].id}` has the "
+            f"`original_id` `{contexts[0].original_id}`"
+        )
 
 
 def _names(paths: Sequence[Path]) -> str:

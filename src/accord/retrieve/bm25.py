@@ -1,6 +1,6 @@
 """BM25 over title and text, by bm25s (Lu 2024; the Lucene variant of Kamphuis et al. 2020)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -8,12 +8,16 @@ from pydantic import Field
 
 from accord.records import Passage, Ranked
 from accord.registry import register
+from accord.retrieve.collection import full_text, require_passages
+
+Level = Callable[[str], str]
 
 
 @register("retrievers", "bm25")
 def bm25(
     passages: Sequence[Passage],
     queries: Sequence[str],
+    level: Level | None = None,
     *,
     k: int,
     k1: Annotated[float, Field(ge=0)] = 1.5,
@@ -22,11 +26,16 @@ def bm25(
     """BM25 (Lucene), English stop words, no stemmer; equal scores in the order of the file.
 
     Yields for each query, in order, its `k` best passages, best first. A passage that shares no
-    word with the query scores 0 and is not returned, so there may be fewer than `k`.
+    word with the query scores 0 and is not returned, so there may be fewer than `k`. `level` is
+    given by the run where queries are canonical: what reduces the words of passages likewise.
+
+    Raises InputError if there are no passages.
     """
     import bm25s
 
-    texts = _tokens([f"{p.title}\n{p.text}" if p.title else p.text for p in passages])
+    require_passages(passages)
+    written = [full_text(p) for p in passages]
+    texts = _tokens([level(text) for text in written] if level else written)
     vocabulary = {token for text in texts for token in text}
     index = bm25s.BM25(k1=k1, b=b, method="lucene")
     if vocabulary:  # bm25s cannot index a collection without a single word
