@@ -28,7 +28,7 @@ def parrot():
     before = dict(registry._components)
 
     @register("backends", "parrot")
-    def parrot(jobs, *, prompt, max_new_tokens):
+    def parrot(jobs, *, prompt, max_new_tokens, cache):
         """Words of the query, chosen by a hash of the weights."""
         for job in jobs:
             weights = b"".join(
@@ -37,7 +37,8 @@ def parrot():
             for request in job.requests:
                 digest = hashlib.sha256(weights + request.id.encode()).digest()
                 words = request.query.split()
-                yield Reply(job.model, request.id, " ".join(words[: 1 + digest[0] % 4]), False)
+                text = " ".join(words[: 1 + digest[0] % 4])
+                yield Reply(job.model, job.repeat, request.id, text)
 
     yield
     registry._components.clear()

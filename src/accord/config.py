@@ -76,6 +76,9 @@ class Data(Section):
     )
     passages: tuple[Path, ...] = Field((), description="the collection that is searched")
     variations: tuple[Path, ...] = Field((), description="variations used as they are")
+    contexts: tuple[Path, ...] = Field(
+        (), description="passages of wordings, used as they are; other wordings are retrieved"
+    )
     split: Shares = Field(Shares(), description="shares of questions without their own `split`")
     limit: Limit | None = Field(None, description="a smaller data set; null: all of it")
 
@@ -84,7 +87,7 @@ class Data(Section):
     def _as_lists(cls, value: Any) -> Any:
         if isinstance(value, dict):
             value = dict(value)
-            for name in ("qa", "passages", "variations"):
+            for name in ("qa", "passages", "variations", "contexts"):
                 if name in value and not isinstance(value[name], list | tuple):
                     value[name] = [] if value[name] is None else [value[name]]
         return value
@@ -109,6 +112,12 @@ class Retrieve(ComponentSection):
 
     type: str = Field("bm25", description="the retriever; further keys are its options")
     k: int = Field(3, ge=1, description="passages for each wording")
+    query: Literal["own", "canonical"] = Field(
+        "own", description="search with the query as asked, or with its canonical form"
+    )
+    encoder: str | None = Field(
+        None, min_length=1, description="of a dense retriever, named like base; null: the run's"
+    )
 
 
 class Train(Section):
@@ -183,10 +192,30 @@ class Generate(Section):
     model_config = ConfigDict(extra="allow", frozen=True)
     backend: str = Field("transformers", description="the backend; further keys are its options")
     max_new_tokens: int = Field(128, ge=1, description="at most so many tokens an answer")
+    contexts: tuple[Literal["own", "original", "gold"], ...] = Field(
+        ("own", "original"),
+        description="the passages of each wording, of its original question, or the gold ones",
+    )
+    repeat: int = Field(1, ge=1, description="how many times all is asked; 2: the noise floor")
     canonical: tuple[str, ...] = Field(
         ("B", "Merged"),
         description="rows that are also asked the canonical query, as NAME+canonical",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("contexts"), str):
+            value = {**value, "contexts": [value["contexts"]]}
+        return value
+
+    @model_validator(mode="after")
+    def _own(self) -> "Generate":
+        if "own" not in self.contexts:
+            raise ValueError("contexts must have `own` among them, which the table is made of")
+        if len(set(self.contexts)) < len(self.contexts):
+            raise ValueError("contexts names one kind twice")
+        return self
 
     @property
     def options(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from accord.canonical_rows import canonical_form, distinct, spread
+from accord.canonical_rows import canonical_form
 from accord.config import STAGES as STAGE_NAMES
 from accord.config import Config, named
 from accord.data import Dataset, keep_apart, load_dataset, wordings
@@ -16,7 +16,9 @@ from accord.errors import InputError
 from accord.evaluate.scoring import Resources
 from accord.evaluate.stage import evaluate
 from accord.evaluate.table import table
+from accord.generate.rows import Ask, Row, asks, gold_contexts
 from accord.generate.stage import generate
+from accord.grounding import Search, ground, with_texts
 from accord.merge.stage import merge
 from accord.models.bertscore import TokenEmbedder
 from accord.models.encoder import Encoder
@@ -38,7 +40,10 @@ from accord.records import (
 )
 from accord.registry import suggest
 from accord.report.stage import report
-from accord.retrieve.stage import retrieve
+from accord.retrieve.asking import asks_for
+from accord.retrieve.consistency import by_kind, consistency, gold_passages, sentence
+from accord.retrieve.preflight import preflight, sources
+from accord.retrieve.vectors import Vectors
 from accord.runs import Run, hash_json
 from accord.story import page_content
 from accord.train.stage import train
@@ -69,6 +74,20 @@ class Work:
         """The sentence encoder, loaded at first use."""
         return Encoder(locate(self.config.encoder, "encoder"))
 
+    @cached_property
+    def search_encoder(self) -> Encoder | None:
+        """The encoder of the retriever, the run's unless it has its own; None: it wants none."""
+        settings = self.config.retrieve
+        if "encode" not in asks_for(settings.type, settings.options):
+            return None
+        name = settings.encoder
+        return self.encoder if name is None else Encoder(locate(name, "retrieve.encoder"))
+
+    @cached_property
+    def gold(self) -> dict[str, frozenset[str]]:
+        """The ids of the gold passages of each question that has any."""
+        return gold_passages(self.data.questions, self.data.passages)
+
     def wordings(self, *splits: Split) -> list[Wording]:
         """Everything asked in these splits, from the stage vary."""
         variations = read_records(self.run.stage("vary") / "variations.jsonl", Variation)
@@ -78,8 +97,7 @@ class Work:
     def contexts(self, file: str = "contexts.jsonl") -> dict[str, list[Passage]]:
         """The passages of each wording by id, from the stage retrieve."""
         grounded = read_records(self.run.stage("retrieve") / file, Grounded)
-        by_id = {p.id: p for p in self.data.passages}
-        return {g.id: [by_id[ranked.id] for ranked in g.passages] for g in grounded}
+        return with_texts(grounded, self.data.passages)
 
     def models(self) -> dict[str, tuple[str, Path]]:
         """(role, folder) of every row of the table by name, in the order of the table."""
@@ -100,12 +118,25 @@ class Work:
         if name == "template":
             path = self.config.prompt.template
             return self.run.hash_file(path) if path else ""
+        if name == "retriever":
+            return self._retriever()
+        if name == "gold":
+            return hash_json({id_: sorted(ids) for id_, ids in self.gold.items()})
         records = {
             "questions": self.data.questions,
             "passages": self.data.passages,
             "variations": self.data.variations,
+            "contexts": self.data.contexts,
         }[name]
         return hash_json([r.model_dump(mode="json") for r in records])
+
+    def _retriever(self) -> str:
+        """The hash of the retriever's encoder and of the user's own code."""
+        settings, encoder = self.config.retrieve, self.search_encoder
+        # Before the work of an earlier run goes.
+        preflight(settings.type, settings.options, settings.encoder)
+        code = [self.run.hash_file(file) for file in sources(settings.type, settings.options)]
+        return hash_json([encoder and self.run.hash_folder(encoder.folder), *code])
 
 
 def do_vary(work: Work, out: Path, key: str, progress: Progress) -> Notes:
@@ -128,24 +159,21 @@ def do_vary(work: Work, out: Path, key: str, progress: Progress) -> Notes:
 
 
 def do_retrieve(work: Work, out: Path, key: str, progress: Progress) -> Notes:
-    """Passages for every wording."""
-    settings = work.config.retrieve
-
-    def find(asked: Sequence[Wording]) -> list[Grounded]:
-        return retrieve(
-            asked,
-            work.data.passages,
-            retriever=settings.type,
-            k=settings.k,
-            options=settings.options,
-            progress=progress,
-        )
-
-    grounded = find(work.wordings())
-    write_records(out / "contexts.jsonl", grounded)
-    write_records(out / "contexts.canonical.jsonl", find(canonical_form(work.wordings("test"))))
-    empty = sum(not g.passages for g in grounded)
-    return [f"{empty} wordings share no word with any passage and get none"] if empty else []
+    """Passages for every wording, and how steady they are."""
+    settings, encoder = work.config.retrieve, work.search_encoder
+    notes: list[str] = []
+    vectors = Vectors(encoder.encode, out / "found.vectors", progress) if encoder else None
+    encode = vectors.encode if vectors else None
+    search = Search(settings, work.data.passages, encode, out, notes.append, progress)
+    asked, test = work.wordings(), work.wordings("test")
+    contexts, forms = ground(asked, test, work.data.contexts, search)
+    steady = consistency(contexts, {w.id: w.type for w in asked if w.type}, work.gold)
+    write_records(out / "contexts.jsonl", contexts)
+    write_records(out / "consistency.jsonl", steady)
+    if forms is not None:
+        write_records(out / "contexts.canonical.jsonl", forms)
+    search.end()
+    return [*notes, sentence(by_kind(steady), settings.k)]
 
 
 def do_train(work: Work, out: Path, key: str, progress: Progress) -> Notes:
@@ -209,43 +237,40 @@ def do_merge(work: Work, out: Path, key: str, progress: Progress) -> Notes:
 
 def do_generate(work: Work, out: Path, key: str, progress: Progress) -> Notes:
     """Answers of every model to every test wording, and of some to its canonical form."""
+    settings = work.config.generate
     models = {name: folder for name, (_, folder) in work.models().items()}
-    for name in work.config.generate.canonical:
+    for name in settings.canonical:
         if name not in models:
             raise InputError(f"generate.canonical: no row `{name}`; {suggest(name, models)}")
     asked = work.wordings("test")
-    answers, notes = _generate(work, models, asked, work.contexts(), out, key, progress)
-    rows = {f"{n}+canonical": models[n] for n in work.config.generate.canonical}
-    if rows:
-        forms = canonical_form(asked)
-        contexts = work.contexts("contexts.canonical.jsonl")
-        said, more = _generate(work, rows, distinct(forms), contexts, out, key, progress)
-        answers, notes = [*answers, *spread(said, asked, forms)], [*notes, *more]
-    write_records(out / "answers.jsonl", answers)
-    return notes
-
-
-def _generate(
-    work: Work,
-    models: Mapping[str, Path],
-    asked: Sequence[Wording],
-    contexts: Mapping[str, Sequence[Passage]],
-    out: Path,
-    key: str,
-    progress: Progress,
-) -> tuple[list[Answer], list[str]]:
-    settings = work.config.generate
-    return generate(
-        models,
-        asked,
-        contexts,
-        out,
+    gold = gold_contexts(work.data.questions, work.data.passages)
+    own = tuple(asks(asked, work.contexts(), gold, settings.contexts))
+    rows = {name: Row(folder, own) for name, folder in models.items()}
+    if (work.run.stage("retrieve") / "contexts.canonical.jsonl").is_file():
+        forms = canonical_asks(asked, work.contexts("contexts.canonical.jsonl"))
+        rows |= {f"{name}+canonical": Row(models[name], forms) for name in settings.canonical}
+    answers, notes = generate(
+        rows,
+        work.run.folder / "answers.cache.jsonl",
+        fingerprint=work.run.hash_folder,
         backend=settings.backend,
         options=settings.options,
         prompt=work.config.prompt,
         max_new_tokens=settings.max_new_tokens,
-        key=key,
+        repeat=settings.repeat,
         progress=progress,
+    )
+    write_records(out / "answers.jsonl", answers)
+    return notes
+
+
+def canonical_asks(
+    asked: Sequence[Wording], contexts: Mapping[str, Sequence[Passage]]
+) -> tuple[Ask, ...]:
+    """The wordings with their canonical forms as queries, and the passages of those."""
+    forms = canonical_form(asked)
+    return tuple(
+        Ask(w, form.query, tuple(contexts[w.id])) for w, form in zip(asked, forms, strict=True)
     )
 
 
@@ -272,6 +297,7 @@ def do_evaluate(work: Work, out: Path, key: str, progress: Progress) -> Notes:
         consistency=named(settings.consistency),
         resources=resources(work.encoder, work.config.encoder),
         trained=work.config.train.kinds,
+        gold=work.gold,
         resamples=settings.resamples,
         seed=work.config.seed,
     )
@@ -302,7 +328,13 @@ class Stage:
 
 STAGES = (
     Stage("vary", do_vary, ("vary", "seed"), ("questions", "variations", "encoder"), ()),
-    Stage("retrieve", do_retrieve, ("retrieve",), ("passages",), ("vary",)),
+    Stage(
+        "retrieve",
+        do_retrieve,
+        ("retrieve",),
+        ("passages", "contexts", "gold", "retriever"),
+        ("vary",),
+    ),
     Stage(
         "train",
         do_train,
@@ -316,10 +348,16 @@ STAGES = (
         "generate",
         do_generate,
         ("generate", "prompt"),
-        ("base", "template", "passages"),
+        ("base", "template", "passages", "questions"),
         ("vary", "retrieve", "train", "merge"),
     ),
-    Stage("evaluate", do_evaluate, ("evaluate", "seed"), ("questions", "encoder"), ("generate",)),
+    Stage(
+        "evaluate",
+        do_evaluate,
+        ("evaluate", "seed"),
+        ("questions", "gold", "encoder"),
+        ("generate",),
+    ),
     Stage("report", do_report, ("report",), (), STAGE_NAMES[:-1]),
 )
 

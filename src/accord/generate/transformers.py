@@ -1,39 +1,42 @@
-"""Greedy decoding by transformers.
+"""Greedy decoding by transformers, each beginning that prompts share computed once.
 
 On a CPU: worker processes of one thread each, because two threads in one process collapse beside
-any other load. On a GPU: in this process. Which prompts share a batch is decided before the first
-is decoded and depends on their lengths alone, so a kill and resume changes no answer.
+any other load. On a GPU: in this process.
 """
 
+import hashlib
+import json
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from accord.config import Prompt
 from accord.errors import RunError
-from accord.generate.request import Job, Reply
+from accord.generate.batches import grouped, in_batches
+from accord.generate.request import Job, Reply, Request, kept, unkept
+from accord.models.answers import AnswerCache
 from accord.registry import register
 
+_Ids = tuple[int, ...]
 
-@dataclass(frozen=True)
-class _Batch:
-    """Prompts that are decoded together, by one model."""
 
-    model: str
-    folder: str
-    ids: tuple[str, ...]
-    prompts: tuple[tuple[int, ...], ...]
-    cut: tuple[bool, ...]
+class _Asked(NamedTuple):
+    """A request as token ids; `cut` if passages were shortened."""
+
+    id: str
+    ids: _Ids
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -45,27 +48,71 @@ class _Decoding:
     end: int
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Groups of prompts that are decoded together, by one model; `key` names it in the cache."""
+
+    model: str
+    repeat: int
+    folder: str
+    groups: tuple[tuple[_Asked, ...], ...]
+    key: str
+
+    @property
+    def asked(self) -> list[_Asked]:
+        """The requests in order."""
+        return [one for group in self.groups for one in group]
+
+    def answer_key(self, one: _Asked) -> str:
+        """The name of an answer in the cache."""
+        return f"{self.key}-{one.id}"
+
+
+class _Answered(NamedTuple):
+    """A batch's answers in its order, each with whether it ended; `plain` as in Reply."""
+
+    answers: list[tuple[str, bool]]
+    plain: bool
+
+
 @register("backends", "transformers")
 def transformers(
     jobs: Sequence[Job],
     *,
     prompt: Prompt,
     max_new_tokens: int,
+    cache: AnswerCache,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
-    batch_size: Annotated[int, Field(ge=1)] = 16,
+    batch_size: Annotated[int, Field(ge=1)] = 128,
     workers: Annotated[int, Field(ge=1)] | None = None,
 ) -> Iterator[Reply]:
     """Local models by transformers: worker processes on a CPU, this process on a GPU."""
     from accord.models.base import device
 
-    batches, end = _plan(jobs, prompt, max_new_tokens, batch_size)
-    how = _Decoding(dtype, max_new_tokens, end)
+    batches, how = _plan(jobs, prompt, max_new_tokens, dtype, batch_size)
+    todo = []
+    for batch in batches:
+        known = [cache.known.get(batch.answer_key(one)) for one in batch.asked]
+        if all(text is not None for text in known):
+            yield from _replies(batch, [unkept(str(text)) for text in known], False)
+        else:
+            todo.append(batch)
+    done: Iterator[tuple[_Batch, _Answered]]
     if device() == "cuda":
-        for batch in batches:
-            yield from _decode(batch, how)
-        _load.cache_clear()
+        done = ((batch, _decode(batch, how)) for batch in todo)
     else:
-        yield from _in_workers(batches, how, workers or usable_cores())
+        done = _in_workers(todo, how, workers or usable_cores())
+    for batch, (answers, plain) in done:
+        for one, answer in zip(batch.asked, answers, strict=True):
+            if (key := batch.answer_key(one)) not in cache.known:
+                cache.add(key, kept(*answer))
+        yield from _replies(batch, answers, plain)
+    _load.cache_clear()
+
+
+def _replies(batch: _Batch, answers: Sequence[tuple[str, bool]], plain: bool) -> Iterator[Reply]:
+    for one, (text, ended) in zip(batch.asked, answers, strict=True):
+        yield Reply(batch.model, batch.repeat, one.id, text, one.cut, ended, plain)
 
 
 def usable_cores() -> int:
@@ -74,43 +121,72 @@ def usable_cores() -> int:
 
 
 def _plan(
-    jobs: Sequence[Job], prompt: Prompt, max_new_tokens: int, batch_size: int
-) -> tuple[list[_Batch], int]:
-    """Tokenise once and batch by length; models of one run share a tokenizer."""
+    jobs: Sequence[Job], prompt: Prompt, max_new_tokens: int, dtype: str, batch_size: int
+) -> tuple[list[_Batch], _Decoding]:
+    """Tokenise once and batch by passages; models of one run share a tokenizer."""
     from transformers import AutoConfig
 
-    from accord.models.base import load_tokenizer, window
+    from accord.models.base import device, load_tokenizer, window
     from accord.models.prompt import Prompter
 
     folder = Path(jobs[0].folder)
     prompter = Prompter(load_tokenizer(folder), prompt.template)
     room = window(AutoConfig.from_pretrained(folder, local_files_only=True)) - max_new_tokens
     budget = min(room, prompt.max_tokens or room)
-    built = [(r.id, prompter.build(r.id, r.query, r.passages, budget)) for r in jobs[0].requests]
-    built.sort(key=lambda pair: (len(pair[1].ids), pair[0]))
-    groups = [built[i : i + batch_size] for i in range(0, len(built), batch_size)]
-    batches = [
-        _Batch(
-            job.model,
-            job.folder,
-            tuple(name for name, _ in group),
-            tuple(p.ids for _, p in group),
-            tuple(p.cut for _, p in group),
-        )
-        for job in jobs
-        for group in reversed(groups)  # the longest first: workers then end together
+    how = _Decoding(dtype, max_new_tokens, prompter.end)
+    versions = [version("torch"), version("transformers"), device()]
+    built: dict[str, _Asked] = {}
+    batches = []
+    for job in jobs:
+        for one in job.requests:
+            if one.id not in built:
+                ids, cut = _built(prompter, one, budget)
+                built[one.id] = _Asked(one.id, ids, cut)
+        for groups in _batches_of(job, built, batch_size):
+            prompts = [[one.ids for one in group] for group in groups]
+            said = [job.weights, job.repeat, dtype, max_new_tokens, how.end, versions, prompts]
+            key = hashlib.sha256(json.dumps(said).encode()).hexdigest()
+            batches.append(_Batch(job.model, job.repeat, job.folder, groups, key))
+    return batches, how
+
+
+def _built(prompter: Any, one: Request, budget: int) -> tuple[_Ids, bool]:
+    found = prompter.build(one.name, one.query, one.passages, budget)
+    return found.ids, found.cut
+
+
+def _batches_of(
+    job: Job, built: Mapping[str, _Asked], size: int
+) -> list[tuple[tuple[_Asked, ...], ...]]:
+    """Requests with the same passages are a group; the longest come first.
+
+    Prompts of like length are decoded together, and workers end together.
+    """
+    passages = {one.id: tuple((p.id, p.text) for p in one.passages) for one in job.requests}
+    groups = grouped(passages, passages)
+    for group in groups:
+        group.sort(key=lambda id_: (built[id_].ids, id_))
+    groups.sort(key=lambda group: (-max(len(built[id_].ids) for id_ in group), group))
+    return [
+        tuple(tuple(built[id_] for id_ in group) for group in batch)
+        for batch in in_batches(groups, size, job.repeat)
     ]
-    return batches, prompter.end
 
 
-def _in_workers(batches: Sequence[_Batch], how: _Decoding, workers: int) -> Iterator[Reply]:
+def _in_workers(
+    batches: Sequence[_Batch], how: _Decoding, workers: int
+) -> Iterator[tuple[_Batch, _Answered]]:
+    if not batches:
+        return
     pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
-        futures: list[Future[list[Reply]]] = [pool.submit(_decode, b, how) for b in batches]
-        for future in futures:
-            yield from future.result()
+        futures: dict[Future[_Answered], _Batch] = {
+            pool.submit(_decode, batch, how): batch for batch in batches
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
     except BrokenProcessPool:
         fewer = f"generate.workers below {workers} or " if workers > 1 else ""
         raise RunError(
@@ -141,38 +217,33 @@ def _end_with_parent() -> None:
 
 
 @lru_cache(maxsize=1)
-def _load(folder: str, dtype: str) -> tuple[Any, Any]:
+def _load(folder: str, dtype: str) -> tuple[Any, Any, bool]:
+    """(model, tokenizer, whether its prefixes can be shared)."""
     from transformers import GenerationConfig
 
+    from accord.generate.shared_prefix import can_share
     from accord.models.base import load_model, load_tokenizer
 
     model = load_model(Path(folder), dtype)
     model.eval()
     # Penalties or sampling that a model ships with would make rows incomparable.
     model.generation_config = GenerationConfig()
-    return model, load_tokenizer(Path(folder))
+    return model, load_tokenizer(Path(folder)), can_share(model)
 
 
-def _decode(batch: _Batch, how: _Decoding) -> list[Reply]:
-    import torch
-    from transformers import GenerationConfig
+def _decode(batch: _Batch, how: _Decoding) -> _Answered:
+    from accord.generate import plain, shared_prefix
 
-    from accord.models.losses import pad_left
-
-    model, tokenizer = _load(batch.folder, how.dtype)
-    ends = {how.end, tokenizer.eos_token_id} - {None}
-    ids = pad_left([list(p) for p in batch.prompts], tokenizer.pad_token_id).to(model.device)
-    mask = pad_left([[1] * len(p) for p in batch.prompts], 0).to(model.device)
-    greedy = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=how.max_new_tokens,
-        eos_token_id=sorted(ends),
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.inference_mode():
-        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=greedy)
-    texts = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
-    return [
-        Reply(batch.model, name, text.strip(), cut)
-        for name, text, cut in zip(batch.ids, texts, batch.cut, strict=True)
-    ]
+    model, tokenizer, shared = _load(batch.folder, how.dtype)
+    ends = frozenset({how.end, tokenizer.eos_token_id} - {None})
+    groups = [[one.ids for one in group] for group in batch.groups]
+    if shared:
+        said = shared_prefix.decode(model, groups, max_new_tokens=how.max_new_tokens, ends=ends)
+    else:
+        prompts = [ids for group in groups for ids in group]
+        said = plain.decode(
+            model, prompts, how.max_new_tokens, ends=ends, pad=tokenizer.pad_token_id
+        )
+    texts = tokenizer.batch_decode([one.tokens for one in said], skip_special_tokens=True)
+    ended = [one.ended for one in said]
+    return _Answered(list(zip(map(str.strip, texts), ended, strict=True)), not shared)
