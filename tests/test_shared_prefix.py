@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accord.generate import plain, shared_prefix
-from accord.generate.shared_prefix import Batch, can_share, decode
+from accord.generate.memory import Batch
+from accord.generate.shared_prefix import can_share, decode
 from accord.generate.tree import TOKENS_AT_ONCE, lay_out, trunk_of
 
 FAMILIES = ["llama", "gpt2", "gemma3", "qwen2", "qwen3"]
@@ -85,8 +86,9 @@ def test_logits_are_those_of_the_plain_model_to_rounding():
     groups = prompts((3, 2))
     batch = Batch(groups)
     with torch.inference_mode(), shared_prefix._attending(model, batch):
-        read = batch.read(model)
-        written = batch.write(model, dict(enumerate(read.argmax(-1).tolist())), batch.rows)
+        read = shared_prefix._read_all(model, batch)
+        said = dict(enumerate(read.argmax(-1).tolist()))
+        written = shared_prefix._write_all(model, batch, said, batch.rows)
     for row, prompt in enumerate(p for group in groups for p in group):
         longer = [*prompt, int(read[row].argmax())]
         with torch.inference_mode():

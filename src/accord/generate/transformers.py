@@ -10,33 +10,25 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from accord.config import Prompt
 from accord.errors import RunError
-from accord.generate.batches import grouped, in_batches
-from accord.generate.request import Job, Reply, Request, kept, unkept
+from accord.generate.request import Job, Reply, kept, unkept
 from accord.models.answers import AnswerCache
 from accord.registry import register
 
-_Ids = tuple[int, ...]
-
-
-class _Asked(NamedTuple):
-    """A request as token ids; `cut` if passages were shortened."""
-
-    id: str
-    ids: _Ids
-    cut: bool
+if TYPE_CHECKING:
+    from accord.generate.prompting import Asked
 
 
 @dataclass(frozen=True)
@@ -55,15 +47,15 @@ class _Batch:
     model: str
     repeat: int
     folder: str
-    groups: tuple[tuple[_Asked, ...], ...]
+    groups: tuple[tuple["Asked", ...], ...]
     key: str
 
     @property
-    def asked(self) -> list[_Asked]:
+    def asked(self) -> list["Asked"]:
         """The requests in order."""
         return [one for group in self.groups for one in group]
 
-    def answer_key(self, one: _Asked) -> str:
+    def answer_key(self, one: "Asked") -> str:
         """The name of an answer in the cache."""
         return f"{self.key}-{one.id}"
 
@@ -124,53 +116,21 @@ def _plan(
     jobs: Sequence[Job], prompt: Prompt, max_new_tokens: int, dtype: str, batch_size: int
 ) -> tuple[list[_Batch], _Decoding]:
     """Tokenise once and batch by passages; models of one run share a tokenizer."""
-    from transformers import AutoConfig
+    from accord.generate.prompting import Prompts, in_company
+    from accord.models.base import device
 
-    from accord.models.base import device, load_tokenizer, window
-    from accord.models.prompt import Prompter
-
-    folder = Path(jobs[0].folder)
-    prompter = Prompter(load_tokenizer(folder), prompt.template)
-    room = window(AutoConfig.from_pretrained(folder, local_files_only=True)) - max_new_tokens
-    budget = min(room, prompt.max_tokens or room)
-    how = _Decoding(dtype, max_new_tokens, prompter.end)
+    builder = Prompts(Path(jobs[0].folder), prompt, max_new_tokens)
+    how = _Decoding(dtype, max_new_tokens, builder.end)
     versions = [version("torch"), version("transformers"), device()]
-    built: dict[str, _Asked] = {}
     batches = []
     for job in jobs:
-        for one in job.requests:
-            if one.id not in built:
-                ids, cut = _built(prompter, one, budget)
-                built[one.id] = _Asked(one.id, ids, cut)
-        for groups in _batches_of(job, built, batch_size):
+        built = {one.id: builder.build(one) for one in job.requests}
+        for groups in in_company(job, built, batch_size):
             prompts = [[one.ids for one in group] for group in groups]
             said = [job.weights, job.repeat, dtype, max_new_tokens, how.end, versions, prompts]
             key = hashlib.sha256(json.dumps(said).encode()).hexdigest()
             batches.append(_Batch(job.model, job.repeat, job.folder, groups, key))
     return batches, how
-
-
-def _built(prompter: Any, one: Request, budget: int) -> tuple[_Ids, bool]:
-    found = prompter.build(one.name, one.query, one.passages, budget)
-    return found.ids, found.cut
-
-
-def _batches_of(
-    job: Job, built: Mapping[str, _Asked], size: int
-) -> list[tuple[tuple[_Asked, ...], ...]]:
-    """Requests with the same passages are a group; the longest come first.
-
-    Prompts of like length are decoded together, and workers end together.
-    """
-    passages = {one.id: tuple((p.id, p.text) for p in one.passages) for one in job.requests}
-    groups = grouped(passages, passages)
-    for group in groups:
-        group.sort(key=lambda id_: (built[id_].ids, id_))
-    groups.sort(key=lambda group: (-max(len(built[id_].ids) for id_ in group), group))
-    return [
-        tuple(tuple(built[id_] for id_ in group) for group in batch)
-        for batch in in_batches(groups, size, job.repeat)
-    ]
 
 
 def _in_workers(
