@@ -93,6 +93,67 @@ def test_no_passages_are_refused(config):
     assert "data.passages" in message
 
 
+RETRIEVERS = {
+    "`module:attribute` is wanted": {"type": "python"},
+    "no module `nowhere_at_all`": {"type": "python", "callable": "nowhere_at_all:find"},
+    "has no `walk_about`": {"type": "python", "callable": "os:walk_about"},
+    "retrieve.url": {"type": "http"},
+    "begins http://": {"type": "http", "url": "localhost:8000"},
+    "JMESPath": {"type": "http", "url": "http://localhost:8000/x", "results": "hits["},
+    "$NOT_SET_ANYWHERE": {"type": "http", "url": "http://h/x", "api_key_env": "NOT_SET_ANYWHERE"},
+    "did you mean `dense`": {"type": "hybrid", "of": ["bm25", "dens"]},
+    "did you mean `k1`": {"type": "hybrid", "of": ["dense", {"type": "bm25", "k2": 1}]},
+    "at least two": {"type": "hybrid", "of": ["bm25"]},
+    "retrieve.encoder: `bm25` uses no sentence encoder": {"type": "bm25", "encoder": "some/model"},
+    "retrieve.encoder: no embedded": {"type": "dense", "encoder": "package:no-such-model"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("complaint", RETRIEVERS)
+def test_a_retriever_that_cannot_work_is_found_before_the_work(tmp_path, tiny_llama, complaint):
+    path = example_config(tmp_path / "home", tiny_llama, retrieve=RETRIEVERS[complaint])
+    assert complaint in the_error(path)
+
+
+@pytest.mark.parametrize("kind", ["bm25", "dense", "hybrid"])
+def test_who_searches_the_collection_needs_one(tmp_path, tiny_llama, kind):
+    path = example_config(tmp_path / "home", tiny_llama, retrieve={"type": kind})
+    assert f"retrieval by `{kind}`" in the_error(path, "data.passages=null")
+
+
+def test_who_brings_passages_needs_no_collection(tmp_path, tiny_llama):
+    own = {"type": "http", "url": "http://localhost:8000/search"}
+    path = example_config(tmp_path / "home", tiny_llama, retrieve=own)
+    assert errors(path, "data.passages=null") == []
+
+
+def bring(config, rows):
+    passages = [{"id": "own", "score": 1.0, "text": "Words of its own."}]
+    rows = [{"id": i, "original_id": o, "passages": passages} for i, o in rows]
+    return lines(config.parent, "contexts.jsonl", rows)
+
+
+def test_contexts_for_all_that_is_asked_need_no_collection(config):
+    rows = [json.loads(x) for x in (HELPDESK / "qa.jsonl").read_text().splitlines()]
+    override = bring(config, [(r["id"], r["id"]) for r in rows])
+    sets = [override, "data.passages=null", "data.variations=null"]
+    assert errors(config, *sets) == []
+    some = bring(config, [(r["id"], r["id"]) for r in rows[1:]])
+    assert "data.passages: no passages" in the_error(config, some, *sets[1:])
+
+
+def test_contexts_of_no_wording_are_noted(config):
+    override = bring(config, [("q001", "q001"), ("q001~i_we~0", "q001"), ("strange", "q001")])
+    notes = [f.text for f in findings(config, override) if f.level == "note"]
+    assert any(n.startswith("data.contexts: 1 of ") for n in notes)
+    (other,) = [n for n in notes if "no wording" in n]
+    assert "1 entries" in other and "`strange`" in other
+
+
+def test_missing_contexts_are_an_error(config):
+    assert "contexts.jsonl: no such file" in the_error(config, "data.contexts=contexts.jsonl")
+
+
 @pytest.fixture
 def model(config, tiny_llama):
     """(config, a copy of its base that may be spoilt)."""

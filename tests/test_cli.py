@@ -41,7 +41,8 @@ HEAVY = [
     "jinja2",
     "bm25s",
     "sacrebleu",
-    "openai",
+    "httpx",
+    "jmespath",
 ]
 
 

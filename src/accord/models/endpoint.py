@@ -5,30 +5,23 @@ twice. The key comes from the environment, and neither it nor the credentials of
 anything that is shown or written.
 """
 
-import base64
 import hashlib
 import json
 import os
-import random
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-from accord.errors import AccordError, InputError, RunError
+from accord.errors import InputError, RunError
+from accord.models.address import read_address
 from accord.models.answers import AnswerCache
+from accord.models.asking import Asker, Failure, Manners, in_order
+from accord.models.posting import NOT_FOUND, REFUSED, Poster
 from accord.models.spending import SPENT, Spending, tokens_at_most, tokens_used
 
 Accept = Callable[[str], bool]
-FIRST_WAIT, LONGEST_BACKOFF = 0.5, 8.0  # seconds between tries
-LONGEST_REPLY = 4_000_000  # bytes; a body beyond it is no answer to a prompt of ours
-LONGEST_WAIT = 120.0  # seconds; an endpoint that wants a longer one is not asked again
-MALFORMED, REJECTED, STOPPED = "malformed reply", "no acceptable reply", "stopped"
-_BUSY = (408, 409, 429)  # statuses that may pass, as every 5xx may
+COMPLETIONS = "/chat/completions"
+MALFORMED, REJECTED = "malformed reply", "no acceptable reply"
 
 
 class Reply(NamedTuple):
@@ -39,21 +32,12 @@ class Reply(NamedTuple):
     cached: bool = False
 
 
-class _Failure(NamedTuple):
-    """A try without an answer; `lost` if nobody seems to be there, `wait` in seconds."""
-
-    reason: str
-    again: bool = True
-    lost: bool = False
-    wait: float = 0.0
-
-
 class Endpoint:
     """An endpoint, a model and how to ask it. `base_url` is kept without user, password and query.
 
-    `timeout` in seconds bounds a whole reply, `max_tokens` its length, `spending` what is asked;
-    `where` begins the errors, `purpose` names what cannot be had without the `openai` package.
-    Raises InputError if `base_url` is no http address.
+    `timeout` in seconds bounds a whole reply, `max_tokens` its length, `spending` what is asked,
+    `rate` the requests a second; `where` begins the errors, `purpose` names what cannot be had
+    without the extra `endpoints`. Raises InputError if `base_url` is no http address.
     """
 
     def __init__(
@@ -66,6 +50,7 @@ class Endpoint:
         timeout: float = 60.0,
         concurrency: int = 8,
         tries: int = 5,
+        rate: float | None = None,
         max_tokens: int | None = None,
         spending: Spending | None = None,
         cache: Path | None = None,
@@ -74,23 +59,12 @@ class Endpoint:
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self.model, self.temperature, self.cache = model, temperature, cache
-        self.timeout, self.concurrency, self.tries = timeout, concurrency, tries
         self.max_tokens, self.spending = max_tokens, spending or Spending()
-        self.api_key_env, self.where, self.purpose, self.sleep = api_key_env, where, purpose, sleep
-        try:
-            parts = urlsplit(base_url)
-            # Reading the port and encoding the host checks them: both raise ValueError.
-            named = parts.port != 0 and (parts.hostname or "").encode("idna")
-            clean = base_url.isascii() and base_url.isprintable()
-            valid = parts.scheme in ("http", "https") and named and clean
-        except ValueError:
-            valid = False
-        if not valid:
-            # It is not shown: it may hold a password.
-            raise InputError(f"{where}: base_url is not an address that begins http:// or https://")
-        self._user, _, host = parts.netloc.rpartition("@")
-        self._query = dict(parse_qsl(parts.query))
-        self.base_url = urlunsplit((parts.scheme, host, parts.path, "", ""))
+        self.api_key_env, self.where, self.purpose = api_key_env, where, purpose
+        self.manners = Manners(timeout, concurrency, tries, rate, sleep)
+        address = read_address(base_url, f"{where}: base_url")
+        self.base_url = address.url
+        self._address = completions(address.url), address
 
     def ask_all(
         self, prompts: Sequence[str], *, seed: int, accept: Accept = lambda text: True
@@ -103,20 +77,25 @@ class Endpoint:
         Raises InputError for a refused key, an unknown model or address and a damaged cache,
         RunError if nobody answers.
         """
-        client, cache = self._client(), AnswerCache(self.cache)
-        asking = _Asking(self, client, cache, seed, accept)
-        pool = ThreadPoolExecutor(self.concurrency)
+        poster, cache = self._poster(), AnswerCache(self.cache)
+        call = _Call(self, poster, cache, seed, accept)
+        known = {p: t for p in dict.fromkeys(prompts) if (t := call.cached(p)) is not None}
+        todo = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
+        asker = Asker(
+            call.once, self.manners, name=call.key, given_up=call.given_up, close=poster.close
+        )
+        arrivals = asker.arrivals(todo)
+        replies, asked = in_order(arrivals), dict[str, Reply]()
         try:
-            futures = {prompt: pool.submit(asking.ask, prompt) for prompt in dict.fromkeys(prompts)}
             for prompt in prompts:
-                reply = futures[prompt].result()
-                if asking.error is not None:
-                    raise asking.error
-                yield reply
+                if prompt in known:
+                    yield Reply(known[prompt], cached=True)
+                    continue
+                if prompt not in asked:
+                    asked[prompt] = _reply(next(replies))
+                yield asked[prompt]
         finally:
-            asking.stop.set()
-            pool.shutdown(cancel_futures=True)
-            client.close()
+            arrivals.close()
             cache.close()
 
     def key(self, prompt: str, seed: int) -> str:
@@ -131,144 +110,95 @@ class Endpoint:
         body = {"model": self.model, "messages": turns, "temperature": temperature, "seed": seed}
         return body if self.max_tokens is None else {**body, "max_tokens": self.max_tokens}
 
-    def _client(self) -> Any:
-        try:
-            import openai
-        except ImportError:
-            raise InputError(
-                f'{self.purpose} from an endpoint need `pip install "accord[endpoints]"`'
-            ) from None
-        secret = os.environ.get(self.api_key_env, "").strip()
-        if not (secret.isascii() and secret.isprintable()):
-            raise InputError(f"{self.where}: ${self.api_key_env} holds what no key can; set it")
-        basic = base64.b64encode(unquote(self._user).encode()).decode()
-        return openai.OpenAI(
-            base_url=self.base_url,
-            api_key=secret or "none",
-            timeout=self.timeout,
-            max_retries=0,  # the tries are counted here
-            default_headers={"Authorization": f"Basic {basic}"} if self._user else None,
-            default_query=self._query or None,
-        )
+    def _poster(self) -> Poster:
+        url, address = self._address
+        headers = bearer(self.api_key_env, self.where)
+        purpose = f"{self.purpose} from an endpoint"
+        return Poster(address._replace(url=url), headers, self.manners, purpose)
 
 
-class _Asking:
+def completions(base_url: str) -> str:
+    """Where chat completions are asked for, of a base URL or of that address itself."""
+    base = base_url.rstrip("/")
+    return base if base.endswith(COMPLETIONS) else base + COMPLETIONS
+
+
+def bearer(api_key_env: str, where: str) -> dict[str, str]:
+    """The header with the key of an environment variable; none without one.
+
+    Raises InputError for what no header can hold, without showing it.
+    """
+    secret = os.environ.get(api_key_env, "").strip()
+    if not (secret.isascii() and secret.isprintable()):
+        raise InputError(f"{where}: ${api_key_env} holds what no key can; set it")
+    return {"Authorization": f"Bearer {secret}"} if secret else {}
+
+
+def _reply(outcome: Reply | Failure) -> Reply:
+    return Reply(None, outcome.reason) if isinstance(outcome, Failure) else outcome
+
+
+class _Call:
     """One call of `ask_all`: what its threads share."""
 
     def __init__(
-        self, endpoint: Endpoint, client: Any, cache: AnswerCache, seed: int, accept: Accept
+        self, endpoint: Endpoint, poster: Poster, cache: AnswerCache, seed: int, accept: Accept
     ) -> None:
-        self.endpoint, self.client, self.cache = endpoint, client, cache
+        self.endpoint, self.poster, self.cache = endpoint, poster, cache
         self.seed, self.accept = seed, accept
-        self.stop, self.answered = threading.Event(), False
-        self.error: AccordError | None = None
 
-    def ask(self, prompt: str) -> Reply:
-        """The reply from the cache or the endpoint; an error that ends all is left in `error`."""
-        key = self.endpoint.key(prompt, self.seed)
-        known = self.cache.known.get(key)
-        if known is not None and self.accept(known):
-            return Reply(known, cached=True)
-        try:
-            reply = self._try(prompt, key)
-            if reply.text is not None:
-                self.cache.add(key, reply.text)
-            return reply
-        except AccordError as error:
-            self.error = self.error or error
-            self.stop.set()
-            return Reply(None, STOPPED)
+    def key(self, prompt: str) -> str:
+        return self.endpoint.key(prompt, self.seed)
 
-    def _try(self, prompt: str, key: str) -> Reply:
-        failure, rejected = _Failure(STOPPED), 0
-        for attempt in range(self.endpoint.tries):
-            if attempt:
-                (self.endpoint.sleep or self.stop.wait)(max(failure.wait, backoff(attempt, key)))
-            if self.stop.is_set():
-                return Reply(None, STOPPED)
-            # The same seed would only bring the same unwanted text again.
-            outcome = self._paid(prompt, self.seed + rejected)
-            if outcome is None:
-                return Reply(None, SPENT)
-            if isinstance(outcome, Reply):
-                return outcome
-            failure, rejected = outcome, rejected + (outcome.reason == REJECTED)
-            if not failure.again or failure.wait > LONGEST_WAIT:
-                break
-        if failure.lost:
-            raise RunError(
-                f"{self.endpoint.where}: no answer from {self.endpoint.base_url} after "
-                f"{self.endpoint.tries} tries; is it running?"
-            )
-        return Reply(None, failure.reason)
+    def cached(self, prompt: str) -> str | None:
+        known = self.cache.known.get(self.key(prompt)) if self.cache.known else None
+        return known if known is not None and self.accept(known) else None
 
-    def _paid(self, prompt: str, seed: int) -> Reply | _Failure | None:
-        """One request, if what may be spent allows for it; else None."""
+    def once(self, prompt: str, failures: Sequence[Failure]) -> Reply | Failure:
+        """One request, if what may be spent allows for it; its answer is kept."""
         spending = self.endpoint.spending
         most = tokens_at_most(prompt, self.endpoint.max_tokens)
         if not spending.reserve(most):
-            return None
+            return Failure(SPENT, again=False)
+        # The same seed would only bring the same unwanted text again.
+        seed = self.seed + sum(failure.reason == REJECTED for failure in failures)
         used = most  # what is lost on the way may have been written, and be paid for
         try:
-            used, outcome = self._once(prompt, seed, most)
-            return outcome
+            used, outcome = self._request(prompt, seed, most)
         finally:
             spending.settle(most, used)
+        if isinstance(outcome, Reply) and outcome.text is not None:
+            self.cache.add(self.key(prompt), outcome.text)
+        return outcome
 
-    def _once(self, prompt: str, seed: int, most: int) -> tuple[int, Reply | _Failure]:
+    def _request(self, prompt: str, seed: int, most: int) -> tuple[int, Reply | Failure]:
         """The outcome of one request and the tokens it took."""
-        import httpx
-        import openai
-
-        request = self.endpoint.request(prompt, seed)
-        completions = self.client.chat.completions.with_streaming_response
-        until = time.monotonic() + self.endpoint.timeout
-        try:
-            with completions.create(**request) as raw:
-                body = _read(raw.iter_bytes(), until)
-        except (openai.APIConnectionError, httpx.TransportError) as error:
-            late = isinstance(error, openai.APITimeoutError | httpx.TimeoutException)
-            # A prompt may take too long where others do not: then only this one fails.
-            reason = openai.APITimeoutError if late else openai.APIConnectionError
-            return most, _Failure(reason.__name__, lost=not (late and self.answered))
-        except openai.APIStatusError as error:
-            self.answered = True
-            return 0, self._refused(error)
-        self.answered = True
-        text, used = content(body), tokens_used(body, prompt)
+        arrived = self.poster.post(self.endpoint.request(prompt, seed))
+        if isinstance(arrived, Failure):
+            self._end(arrived.reason)
+            return 0 if arrived.refused else most, arrived
+        text, used = content(arrived.body), tokens_used(arrived.body, prompt)
         if text is None:
-            return used, _Failure(MALFORMED)
-        return used, Reply(text) if self.accept(text) else _Failure(REJECTED)
+            return used, Failure(MALFORMED)
+        return used, Reply(text) if self.accept(text) else Failure(REJECTED)
 
-    def _refused(self, error: Any) -> _Failure:
-        """A failure by its status. The endpoint's own words are not used: they may quote a key."""
-        if error.status_code in (401, 403):
+    def _end(self, reason: str) -> None:
+        """Raise what makes it useless to ask on."""
+        at = f"{self.endpoint.where}: {self.endpoint.base_url}"
+        if reason == REFUSED:
+            raise InputError(f"{at} refused the key; set ${self.endpoint.api_key_env}")
+        if reason == NOT_FOUND:
             raise InputError(
-                f"{self.endpoint.where}: {self.endpoint.base_url} refused the key; "
-                f"set ${self.endpoint.api_key_env}"
-            ) from None
-        if error.status_code == 404:
-            raise InputError(
-                f"{self.endpoint.where}: {self.endpoint.base_url} has no model "
-                f"`{self.endpoint.model}`, or is not the address of an endpoint (status 404)"
-            ) from None
-        again = error.status_code in _BUSY or error.status_code >= 500
-        return _Failure(type(error).__name__, again, wait=retry_after(error.response.headers))
+                f"{at} has no model `{self.endpoint.model}`, or is not the address of an endpoint "
+                "(status 404)"
+            )
 
-
-def _read(chunks: Iterator[bytes], until: float) -> bytes:
-    """A body; httpx.ReadTimeout where it is not whole in time or does not end.
-
-    The client's own timeout is for each piece: a reply that trickles would never be late.
-    """
-    import httpx
-
-    body = bytearray()
-    for chunk in chunks:
-        body += chunk
-        if time.monotonic() > until or len(body) > LONGEST_REPLY:
-            raise httpx.ReadTimeout("the reply does not end")
-    return bytes(body)
+    def given_up(self, failure: Failure) -> None:
+        if failure.lost:
+            raise RunError(
+                f"{self.endpoint.where}: no answer from {self.endpoint.base_url} after "
+                f"{failure.tries} tries; is it running?"
+            )
 
 
 def content(body: str | bytes) -> str | None:
@@ -280,20 +210,3 @@ def content(body: str | bytes) -> str | None:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return str(text)
-
-
-def backoff(attempt: int, key: str) -> float:
-    """Seconds before try `attempt` >= 1: doubled each time, from half of it to all by the key."""
-    longest = min(FIRST_WAIT * 2.0 ** (attempt - 1), LONGEST_BACKOFF)
-    return longest * (1 + random.Random(f"{key} {attempt}").random()) / 2
-
-
-def retry_after(headers: Mapping[str, str]) -> float:
-    """The wait in seconds that Retry-After asks for, as a number or a date; 0 without one."""
-    value = headers.get("retry-after", "")
-    try:
-        if value.replace(".", "", 1).isdigit():
-            return float(value)
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0

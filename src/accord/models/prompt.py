@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from accord.errors import InputError
-from accord.models.base import Tokenizer
 from accord.models.template import FAILURES
 from accord.records import Passage
+
+if TYPE_CHECKING:
+    from accord.models.base import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Prompt:
 class Prompter:
     """Builds prompts for one tokenizer and one template."""
 
-    def __init__(self, tokenizer: Tokenizer, template: Path | None = None) -> None:
+    def __init__(self, tokenizer: "Tokenizer", template: Path | None = None) -> None:
         self.tokenizer = tokenizer
         self.template = load_template(template)
         self.has_chat_template = bool(tokenizer.chat_template)
