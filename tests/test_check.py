@@ -88,6 +88,16 @@ def test_the_same_query_in_two_splits_is_refused(config):
     assert "`test2`" in message and "train" in message and "how   7" in message
 
 
+def test_a_precision_with_a_noise_floor_is_noted_unless_it_is_measured(config):
+    def notes(*sets):
+        return [f.text for f in findings(config, *sets) if f.level == "note"]
+
+    wanted = "`generate.repeat: 2` shows how often"
+    assert any(wanted in note for note in notes("generate.dtype=bfloat16"))
+    for sets in (["generate.dtype=float32"], ["generate.dtype=bfloat16", "generate.repeat=2"]):
+        assert not any(wanted in note for note in notes(*sets))
+
+
 def test_no_passages_are_refused(config):
     message = the_error(config, "data.passages=null")
     assert "data.passages" in message

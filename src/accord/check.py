@@ -13,8 +13,8 @@ from accord.configfile import load_config
 from accord.data import SPLITS, Dataset, load_dataset, same_query
 from accord.errors import AccordError, InputError
 from accord.evaluate.scoring import choose
+from accord.generate.preflight import preflight as backend_preflight
 from accord.models.locate import (
-    EMBEDDED,
     cache_folder,
     find_embedded,
     is_dequantised,
@@ -23,7 +23,9 @@ from accord.models.locate import (
 )
 from accord.records import Split, Wording
 from accord.registry import suggest
+from accord.retrieve.preflight import needs_collection, preflight
 from accord.runs import Run
+from accord.sizes import base_bytes
 from accord.train.stage import plan_rows, require_enough
 
 _PARSED = ("singular_plural", "article", "singular_plural_article")  # need spaCy
@@ -78,7 +80,8 @@ def check(config: Config, folder: Path) -> list[Finding]:
     parts: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("data", lambda: _data(config, data)),
         ("vary", lambda: _vary(config, data)),
-        ("generate", lambda: _canonical(config)),
+        ("retrieve", lambda: _retrieve(config, data)),
+        ("generate", lambda: _generate(config)),
         ("evaluate", lambda: _metrics(config)),
         ("base", lambda: _base(config)),
         ("encoder", lambda: _encoder(config)),
@@ -108,8 +111,6 @@ def _data(config: Config, data: Dataset) -> Iterator[Finding]:
                 f"data: the {split} split has {sizes[split]} questions and needs {least}; "
                 "give questions a `split`, or change data.split",
             )
-    if not data.passages:
-        yield Finding("error", "data", "data.passages: no passages; retrieval needs a collection")
     originals = [
         Wording(id=q.id, original_id=q.id, type=None, query=q.query, split="train", answer=q.answer)
         for q in data.of_split("train")
@@ -163,13 +164,43 @@ def _vary(config: Config, data: Dataset) -> Iterator[Finding]:
             )
 
 
-def _canonical(config: Config) -> Iterator[Finding]:
-    """Rows that are to be asked in canonical form but will not be there."""
+def _retrieve(config: Config, data: Dataset) -> Iterator[Finding]:
+    """The retriever and its options, the collection, and passages that the user brings."""
+    settings = config.retrieve
+    preflight(settings.type, settings.options, settings.encoder)
+    if settings.encoder is not None:
+        yield from _named_encoder(settings.encoder, "retrieve.encoder")
+    asked = {*(q.id for q in data.questions), *(v.id for v in data.variations)}
+    brought = {g.id: g.original_id for g in data.contexts}
+    lacking = len(asked - brought.keys())
+    if not data.passages and lacking and needs_collection(settings.type, settings.options):
+        raise InputError(
+            f"data.passages: no passages; retrieval by `{settings.type}` needs a collection"
+        )
+    if brought:
+        text = f"{len(asked) - lacking} of {len(asked)} questions and frozen variations"
+        yield Finding("note", "retrieve", f"data.contexts: {text} have their passages there")
+    other = [i for i, of in brought.items() if i not in asked and not i.startswith(f"{of}~")]
+    if other:  # what is made by the stage vary has ids of that form
+        text = f"{len(other)} entries are of no wording asked (first: `{other[0]}`)"
+        yield Finding("note", "retrieve", f"data.contexts: {text}")
+    yield Finding("ok", "retrieve", f"{settings.type}, k = {settings.k}")
+
+
+def _generate(config: Config) -> Iterator[Finding]:
+    """Rows to be asked in canonical form that will not be there, and the backend."""
+    settings = config.generate
     rows = ["B", *(row.name for row in plan_rows(config.train)), "Merged"]
-    for name in config.generate.canonical:
+    for name in settings.canonical:
         if name not in rows:
             text = f"generate.canonical: no row `{name}`; {suggest(name, rows)}"
             yield Finding("error", "generate", text)
+    for level, text in backend_preflight(settings.backend, settings.options, rows):
+        yield Finding(level, "generate", text)
+    dtype = settings.options.get("dtype", "float32")
+    if dtype != "float32" and settings.repeat == 1:
+        text = f"in {dtype} the same prompt may get another answer beside other prompts"
+        yield Finding("note", "generate", f"{text}: `generate.repeat: 2` shows how often")
 
 
 def _metrics(config: Config) -> Iterator[Finding]:
@@ -216,14 +247,17 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _encoder(config: Config) -> Iterator[Finding]:
-    name = config.encoder
+    yield from _named_encoder(config.encoder, "encoder")
+
+
+def _named_encoder(name: str, where: str) -> Iterator[Finding]:
     if name.startswith("package:"):
-        find_embedded(name[8:], "encoder")
+        find_embedded(name[8:], where)
     elif Path(name).is_dir() or Path(name).is_absolute():
-        locate(name, "encoder")
+        locate(name, where)
     else:
-        require_on_hub(name, "encoder")
-    yield Finding("ok", "encoder", name)
+        require_on_hub(name, where)
+    yield Finding("ok", where.partition(".")[0], name)
 
 
 def _folder(folder: Path) -> Iterator[Finding]:
@@ -244,22 +278,6 @@ def _disk(config: Config, folder: Path) -> Iterator[Finding]:
     if needed > free:
         raise InputError(f"-o {folder}: no space left: needs {text}; choose another disk with -o")
     yield Finding("ok", "disk", text)
-
-
-def base_bytes(name: str) -> int:
-    """Bytes of a model's weights as training writes them (fp32); 0 if not known yet."""
-    if name == "package:smollm2-135m-instruct":
-        gguf = EMBEDDED[name[8:]].inside.removesuffix(".gguf")
-        made = list(cache_folder().glob(f"{gguf}-dequantised-*/*.safetensors"))
-        return made[0].stat().st_size if made else 540_000_000
-    files = Path(name).glob("*.safetensors") if Path(name).is_dir() else []
-    return sum(_fp32_bytes(file) for file in files)
-
-
-def _fp32_bytes(file: Path) -> int:
-    from accord.merge.headers import read_header
-
-    return sum(4 * tensor.size for tensor in read_header(file).values())
 
 
 def render(findings: Sequence[Finding]) -> str:

@@ -106,9 +106,9 @@ def _cost(path: Path, found: dict[str, Any]) -> dict[str, Any]:
     the rate of a matrix product and decoding 40 % (the helpdesk example on two cores, docs/log.md).
     Every question is taken to have every variation it may.
     """
-    from accord.check import base_bytes
     from accord.configfile import load_config
     from accord.data import load_dataset
+    from accord.sizes import base_bytes
     from accord.train.stage import plan_rows
 
     config = load_config(path)

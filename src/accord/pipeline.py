@@ -21,7 +21,8 @@ from accord.records import (
     write_text,
 )
 from accord.runs import Run, hash_json
-from accord.stages import STAGES, Stage, Work
+from accord.stages import STAGES, Stage
+from accord.work import Work
 
 Watch = Callable[[str], Progress]  # stage name -> its progress
 Say = Callable[[str, str, float], None]  # stage name, what happened, seconds

@@ -30,12 +30,22 @@ _HOMES = {
         "accord.vary.typo",
         "accord.vary.paraphrase",
     ),
-    "retrievers": ("accord.retrieve.bm25",),
+    "retrievers": (
+        "accord.retrieve.bm25",
+        "accord.retrieve.dense",
+        "accord.retrieve.hybrid",
+        "accord.retrieve.remote",
+        "accord.retrieve.callables",
+    ),
     "methods": ("accord.merge.methods",),
     "weightings": ("accord.weigh.weights",),
     "similarities": ("accord.weigh.similarity",),
     "metrics": ("accord.evaluate.metrics", "accord.evaluate.containment"),
-    "backends": ("accord.generate.transformers",),
+    "backends": (
+        "accord.generate.transformers",
+        "accord.generate.openai",
+        "accord.generate.vllm",
+    ),
 }
 KINDS = tuple(_HOMES)
 

@@ -3,35 +3,30 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from accord.canonical_rows import canonical_form
 from accord.config import STAGES as STAGE_NAMES
-from accord.config import Config, named
-from accord.data import Dataset, keep_apart, load_dataset, wordings
+from accord.config import named
+from accord.data import keep_apart, wordings
 from accord.errors import InputError
 from accord.evaluate.scoring import Resources
 from accord.evaluate.stage import evaluate
 from accord.evaluate.table import table
 from accord.generate.rows import Ask, Row, asks, gold_contexts
 from accord.generate.stage import generate
-from accord.grounding import Search, ground, with_texts
+from accord.grounding import Search, ground
 from accord.merge.stage import merge
 from accord.models.bertscore import TokenEmbedder
 from accord.models.encoder import Encoder
-from accord.models.locate import locate, title
+from accord.models.locate import title
 from accord.progress import Progress
 from accord.records import (
     Answer,
-    Grounded,
     LayerWeights,
-    Model,
     Passage,
-    Split,
-    Variation,
     Wording,
     explain,
     read_records,
@@ -40,103 +35,15 @@ from accord.records import (
 )
 from accord.registry import suggest
 from accord.report.stage import report
-from accord.retrieve.asking import asks_for
-from accord.retrieve.consistency import by_kind, consistency, gold_passages, sentence
-from accord.retrieve.preflight import preflight, sources
+from accord.retrieve.consistency import by_kind, consistency, sentence
 from accord.retrieve.vectors import Vectors
-from accord.runs import Run, hash_json
 from accord.story import page_content
 from accord.train.stage import train
 from accord.vary.stage import vary
 from accord.weigh.stage import weigh
+from accord.work import Work
 
 Notes = Sequence[str]
-
-
-class Work:
-    """What the stages of one run share: its config, data, model folders, and finished files."""
-
-    def __init__(self, config: Config, run: Run) -> None:
-        self.config, self.run = config, run
-
-    @cached_property
-    def data(self) -> Dataset:
-        """Questions with splits, passages, frozen variations."""
-        return load_dataset(self.config.data, self.config.seed)
-
-    @cached_property
-    def base(self) -> Path:
-        """The folder of the base model."""
-        return locate(self.config.base, "base")
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        """The sentence encoder, loaded at first use."""
-        return Encoder(locate(self.config.encoder, "encoder"))
-
-    @cached_property
-    def search_encoder(self) -> Encoder | None:
-        """The encoder of the retriever, the run's unless it has its own; None: it wants none."""
-        settings = self.config.retrieve
-        if "encode" not in asks_for(settings.type, settings.options):
-            return None
-        name = settings.encoder
-        return self.encoder if name is None else Encoder(locate(name, "retrieve.encoder"))
-
-    @cached_property
-    def gold(self) -> dict[str, frozenset[str]]:
-        """The ids of the gold passages of each question that has any."""
-        return gold_passages(self.data.questions, self.data.passages)
-
-    def wordings(self, *splits: Split) -> list[Wording]:
-        """Everything asked in these splits, from the stage vary."""
-        variations = read_records(self.run.stage("vary") / "variations.jsonl", Variation)
-        asked = wordings(self.data.questions, variations, self.config.seed)
-        return [w for w in asked if not splits or w.split in splits]
-
-    def contexts(self, file: str = "contexts.jsonl") -> dict[str, list[Passage]]:
-        """The passages of each wording by id, from the stage retrieve."""
-        grounded = read_records(self.run.stage("retrieve") / file, Grounded)
-        return with_texts(grounded, self.data.passages)
-
-    def models(self) -> dict[str, tuple[str, Path]]:
-        """(role, folder) of every row of the table by name, in the order of the table."""
-        trained = read_records(self.run.stage("train") / "models.jsonl", Model)
-        rows = {"B": ("base", self.base)}
-        rows |= {m.name: (m.role, self.run.folder / m.path) for m in trained}
-        return rows | {"Merged": ("merged", self.run.stage("merge") / "model")}
-
-    def specialists(self) -> dict[str, Path]:
-        """Folders of the specialists by name."""
-        return {n: folder for n, (role, folder) in self.models().items() if role == "specialist"}
-
-    def fingerprint(self, name: str) -> str:
-        """The content hash of an input that is not the output of a stage."""
-        if name in {"base", "encoder"}:
-            folder = self.base if name == "base" else self.encoder.folder
-            return self.run.hash_folder(folder)
-        if name == "template":
-            path = self.config.prompt.template
-            return self.run.hash_file(path) if path else ""
-        if name == "retriever":
-            return self._retriever()
-        if name == "gold":
-            return hash_json({id_: sorted(ids) for id_, ids in self.gold.items()})
-        records = {
-            "questions": self.data.questions,
-            "passages": self.data.passages,
-            "variations": self.data.variations,
-            "contexts": self.data.contexts,
-        }[name]
-        return hash_json([r.model_dump(mode="json") for r in records])
-
-    def _retriever(self) -> str:
-        """The hash of the retriever's encoder and of the user's own code."""
-        settings, encoder = self.config.retrieve, self.search_encoder
-        # Before the work of an earlier run goes.
-        preflight(settings.type, settings.options, settings.encoder)
-        code = [self.run.hash_file(file) for file in sources(settings.type, settings.options)]
-        return hash_json([encoder and self.run.hash_folder(encoder.folder), *code])
 
 
 def do_vary(work: Work, out: Path, key: str, progress: Progress) -> Notes:

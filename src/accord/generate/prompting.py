@@ -17,7 +17,7 @@ from accord.models.prompt import Prompter
 
 
 class Asked(NamedTuple):
-    """A request as a prompt: token ids and, if there is a chat template, the text of the user turn.
+    """A request as a prompt: token ids, and the text of the user's turn for a chat.
 
     `cut` if passages were shortened to fit.
     """
@@ -42,7 +42,7 @@ class Prompts:
         from transformers import AutoConfig
 
         self.tokenizer = load_tokenizer(folder)
-        self._prompter = _Prompter(self.tokenizer, prompt.template)
+        self._prompter = Prompter(self.tokenizer, prompt.template)
         self.end, self.chat = self._prompter.end, self._prompter.has_chat_template
         self.ends = sorted({self.end, self.tokenizer.eos_token_id} - {None})
         fits = window(AutoConfig.from_pretrained(folder, local_files_only=True))
@@ -54,18 +54,8 @@ class Prompts:
         """The prompt of a request. Raises InputError if it does not fit even without passages."""
         if one.id not in self._built:
             found = self._prompter.build(one.name, one.query, one.passages, self.budget)
-            self._built[one.id] = Asked(one.id, found.ids, self._prompter.turn, found.cut)
+            self._built[one.id] = Asked(one.id, found.ids, found.turn, found.cut)
         return self._built[one.id]
-
-
-class _Prompter(Prompter):
-    """Remembers the user turn that it rendered last: that of the prompt which fitted."""
-
-    turn = ""
-
-    def _chat(self, text: str, answer: str | None = None) -> str:
-        self.turn = text
-        return super()._chat(text, answer)
 
 
 def in_company(

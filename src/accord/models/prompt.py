@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids, and whether passages were cut to fit."""
+    """Token ids, whether passages were cut to fit, and the text of the user's turn."""
 
     ids: tuple[int, ...]
     cut: bool
+    turn: str
 
 
 class Prompter:
@@ -46,20 +47,20 @@ class Prompter:
         Raises InputError naming the wording if instruction and question alone are longer.
         """
         kept = list(passages)
-        ids = self._ids(query, kept)
+        turn, ids = self._ids(query, kept)
         cut = False
         while len(ids) > budget and kept:
             cut = True
             shorter = self._shortened(kept[-1], len(ids) - budget)
             kept[-1:] = [shorter] if shorter else []
-            ids = self._ids(query, kept)
+            turn, ids = self._ids(query, kept)
         if len(ids) > budget:
             raise InputError(
                 f"question `{name}`: instruction and question alone take {len(ids)} tokens and "
                 f"only {budget} are left for the prompt; shorten the question or raise "
                 "prompt.max_tokens"
             )
-        return Prompt(tuple(ids), cut)
+        return Prompt(tuple(ids), cut, turn)
 
     def answer_ids(self, answer: str) -> tuple[int, ...]:
         """What the model should say: the answer's tokens and the end of the turn."""
@@ -74,7 +75,7 @@ class Prompter:
         kept = words[: min(len(text.split()), len(words) - 1)]
         return passage.model_copy(update={"text": " ".join(kept)}) if kept else None
 
-    def _ids(self, query: str, passages: Sequence[Passage]) -> list[int]:
+    def _ids(self, query: str, passages: Sequence[Passage]) -> tuple[str, list[int]]:
         # Plain dicts: through the methods of a record a template could leave the sandbox.
         plain = [passage.model_dump() for passage in passages]
         try:
@@ -82,8 +83,9 @@ class Prompter:
         except FAILURES as error:
             raise InputError(f"prompt.template: cannot be rendered: {error}") from None
         if not self.has_chat_template:
-            return list(self.tokenizer(text + "\nAnswer:")["input_ids"])
-        return list(self.tokenizer(self._chat(text), add_special_tokens=False)["input_ids"])
+            return text, list(self.tokenizer(text + "\nAnswer:")["input_ids"])
+        ids = self.tokenizer(self._chat(text), add_special_tokens=False)["input_ids"]
+        return text, list(ids)
 
     def _chat(self, text: str, answer: str | None = None) -> str:
         turns = [{"role": "user", "content": text}]
