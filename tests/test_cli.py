@@ -216,6 +216,29 @@ def test_an_interrupt_ends_with_130_and_the_work_can_go_on(config, tmp_path):
     assert again.returncode == 0 and "vary: kept" in again.stderr
 
 
+def test_an_interrupt_that_lands_in_a_finaliser_is_not_lost(tmp_path):
+    """Python only prints what is raised in `__del__`, and goes on."""
+    shim = """
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import accord.example as example
+
+class Finalised:
+    def __del__(self):
+        raise KeyboardInterrupt
+
+def write(folder):
+    Finalised()
+    time.sleep(60)
+    return []
+
+example.write_example = write
+"""
+    done = accord("init", tmp_path / "new", shim=shim)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("accord: interrupted")
+
+
 def test_a_second_process_is_kept_out(config, tmp_path):
     from accord.runs import Run
 

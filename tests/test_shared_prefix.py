@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import LLAMA_LIKE, tiny_model
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from accord.generate import plain, shared_prefix
@@ -69,6 +69,8 @@ def test_a_sliding_window_is_kept_over_trunk_and_branch():
     ends=st.sets(st.integers(3, 499), min_size=1, max_size=200),
     new=st.integers(1, 45),
 )
+@example(sizes=[1], trunk=0, ends={3}, new=2)  # a prompt of one token has no trunk
+@example(sizes=[2, 1], trunk=0, ends={3}, new=40)
 def test_any_groups_any_ends_any_lengths(sizes, trunk, ends, new):
     """Many ends: prompts finish at different steps and are dropped while others go on."""
     model = _llama()

@@ -5,6 +5,9 @@ Exit codes: 0 done, 1 failed while running, 2 usage, config or input data, 3 a g
 """
 
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -279,4 +282,17 @@ def list_(
 
 def main() -> None:
     """Entry point of the `accord` script."""
+    sys.unraisablehook = _interrupt_again
     app(prog_name="accord")
+
+
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Python drops an interrupt that lands in a finaliser: send it once more, a moment later."""
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
+        return
+    main_thread = threading.main_thread().ident
+    if main_thread is not None:
+        send = threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT))
+        send.daemon = True
+        send.start()

@@ -100,9 +100,10 @@ class Batch:
     def by_row(self, x: Tensor) -> Tensor:
         """The inverse of `by_group`."""
         groups, widest = self.table.shape
-        _, heads, _, size = x.shape
-        x = x.view(groups, heads, widest, -1, size).transpose(1, 2)
-        x = x.reshape(groups * widest, heads, -1, size)
+        _, heads, folded, size = x.shape
+        repeats = folded // widest
+        x = x.view(groups, heads, widest, repeats, size).transpose(1, 2)
+        x = x.reshape(groups * widest, heads, repeats, size)
         return x if self.even else x[self.place.to(x.device)]
 
     def hidden(self, like: Tensor, window: int | None, columns: int) -> tuple[Tensor, Tensor]:

@@ -199,7 +199,7 @@ def _write(batch: Batch, layer: Layer, query: Tensor, scale: float, window: int 
     trunk_hidden, hidden = batch.hidden(query, window, keys.shape[2])
     q = query[0].transpose(0, 1).reshape(rows, heads, -1, query.shape[-1]) * scale
     far = batch.by_group(q) @ trunk_keys.transpose(-1, -2)
-    far.view(groups, heads, widest, -1, far.shape[-1]).add_(trunk_hidden)
+    far.view(groups, heads, widest, q.shape[2], far.shape[-1]).add_(trunk_hidden)
     near = (q @ keys.transpose(-1, -2)).add_(hidden)
     scores = torch.cat([batch.by_row(far), near], -1)
     weights = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype)
