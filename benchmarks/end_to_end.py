@@ -15,6 +15,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from retrieve import read_set
 from rich.console import Console
@@ -30,6 +31,7 @@ from accord.models.encoder import Encoder
 from accord.models.locate import locate
 from accord.progress import open_progress
 from accord.records import Passage, Wording, write_json
+from accord.retrieve.asking import Encode
 from accord.retrieve.consistency import gold_passages
 from accord.retrieve.stage import retrieve
 
@@ -53,7 +55,7 @@ def few(asked: Sequence[Wording]) -> list[Wording]:
 
 
 def rows_of_set(
-    folder: Path, model: Path, questions: int, encoder: Encoder, seed: int
+    folder: Path, questions: int, encode: Encode, seed: int
 ) -> tuple[dict[str, list[Ask]], dict[str, str | None], dict[str, frozenset[str]]]:
     """(asks of each system, references, gold ids) of one data set."""
     known, passages, every = read_set(folder, seed)
@@ -66,7 +68,7 @@ def rows_of_set(
             forms if canonical else asked,
             passages,
             retriever=retriever,
-            encode=encoder.encode,
+            encode=encode,
             level=by_word if canonical else None,
         )
         contexts = with_texts(grounded, passages)
@@ -103,11 +105,19 @@ def main() -> None:
     given = parser.parse_args()
     model = locate(given.model, "--model")
     encoder = Encoder(locate(given.encoder, "--encoder"))
+    vectors: dict[tuple[str, ...], Any] = {}  # a collection is searched twice
+
+    def encode(texts: Sequence[str]) -> Any:
+        key = tuple(texts)
+        if key not in vectors:
+            vectors[key] = encoder.encode(texts)
+        return vectors[key]
+
     rows: dict[str, list[Ask]] = {}
     references: dict[str, str | None] = {}
     gold: dict[str, frozenset[str]] = {}
     for folder in sorted(p for p in given.data.iterdir() if (p / "passages.jsonl").is_file()):
-        own, answers, ids = rows_of_set(folder, model, given.questions, encoder, given.seed)
+        own, answers, ids = rows_of_set(folder, given.questions, encode, given.seed)
         for name, wanted in own.items():
             rows.setdefault(name, []).extend(wanted)
         references |= answers

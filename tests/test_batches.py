@@ -37,6 +37,21 @@ def test_batches_are_filled(groups, size):
         assert sum(map(len, batch)) + len(after[0]) > size
 
 
+@given(groups=GROUPS, size=st.integers(1, 9), most=st.integers(1, 12))
+def test_no_batch_is_more_than_fits_unless_one_item_is(groups, size, most):
+    """Here an item costs 1, and each group of a batch 2."""
+
+    def cost(batch):
+        return sum(map(len, batch)) + 2 * len(batch)
+
+    batches = in_batches(groups, size, fits=lambda batch: cost(batch) <= most)
+    flat = [item for batch in batches for piece in batch for item in piece]
+    assert flat == [item for group in groups for item in group]
+    for batch in batches:
+        items = sum(map(len, batch))
+        assert items <= size and (cost(batch) <= most or items == 1)
+
+
 def test_a_repeat_has_smaller_batches_even_where_one_holds_all():
     groups = [[n] for n in range(10)]
     flat = [[list(itertools.chain(*b)) for b in in_batches(groups, 6, r)] for r in range(3)]

@@ -69,7 +69,7 @@ def ask(folder, requests=REQUESTS, *, prompt=None, new=NEW, cache=None, **option
 
 
 def plan(jobs, size=5, new=NEW, prompt=None):
-    return backend._plan(jobs, prompt or Prompt(), new, "float32", size)[0]
+    return backend._plan(jobs, prompt or Prompt(), new, "float32", (size, 10**6))[0]
 
 
 def plain_answers(folder, new=NEW):
@@ -153,7 +153,9 @@ def test_what_an_answer_depends_on_is_in_its_key(tiny_llama, make_model):
     """Weights, precision, length, prompt and company; not the name or place of the model."""
 
     def keys(jobs, dtype="float32", new=NEW, prompt=None, size=5):
-        return {b.key for b in backend._plan(jobs, prompt or Prompt(), new, dtype, size)[0]}
+        return {
+            b.key for b in backend._plan(jobs, prompt or Prompt(), new, dtype, (size, 10**6))[0]
+        }
 
     one = keys([job(tiny_llama)])
     assert keys([job(tiny_llama, model="SFT")]) == one
@@ -163,6 +165,27 @@ def test_what_an_answer_depends_on_is_in_its_key(tiny_llama, make_model):
     assert keys([job(tiny_llama)], prompt=Prompt(max_tokens=90)) != one
     assert keys([job(tiny_llama)], size=4) != one
     assert keys([job(tiny_llama, repeat=1)]).isdisjoint(one)
+
+
+def test_a_batch_holds_no_more_keys_than_it_may(tiny_llama, in_process):
+    """A prompt with passages of its own has a trunk of its own, so a number is no bound."""
+    from accord.generate.tree import held_tokens, size_of
+
+    def batches(most):
+        return backend._plan([job(tiny_llama)], Prompt(), NEW, "float32", (128, most))[0]
+
+    def held(batch):
+        return held_tokens([size_of([one.ids for one in g]) for g in batch.groups], NEW)
+
+    (whole,) = batches(10**6)
+    most = held(whole) // 3
+    several = batches(most)
+    assert len(several) >= 3 and all(held(b) <= most for b in several)
+    assert sorted(one.id for b in several for one in b.asked) == sorted(r.id for r in REQUESTS)
+    small = ask(tiny_llama, batch_tokens=most)
+    assert {n: r.answer for n, r in small.items()} == {
+        n: r.answer for n, r in ask(tiny_llama).items()
+    }
 
 
 def test_a_batch_is_taken_from_the_cache_as_a_whole_or_decoded_as_a_whole(

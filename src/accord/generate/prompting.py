@@ -4,7 +4,7 @@ The same text goes to every backend: as token ids, or as the user turn of a chat
 applies the model's chat template itself.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -59,21 +59,23 @@ class Prompts:
 
 
 def in_company(
-    job: Job, built: Mapping[str, Asked], size: int
+    job: Job,
+    built: Mapping[str, Asked],
+    size: int,
+    fits: Callable[[list[list[Asked]]], bool] = lambda batch: True,
 ) -> list[tuple[tuple[Asked, ...], ...]]:
     """A job's batches of at most `size` prompts; a group of a batch has the same passages.
 
-    The longest come first: prompts of like length are decoded together, and workers end together.
+    `fits`: whether groups may be one batch. The longest come first: prompts of like length are
+    decoded together, and workers end together.
     """
     passages = {one.id: tuple((p.id, p.text) for p in one.passages) for one in job.requests}
     groups = grouped(passages, passages)
     for group in groups:
         group.sort(key=lambda id_: (built[id_].ids, id_))
     groups.sort(key=lambda group: (-max(len(built[id_].ids) for id_ in group), group))
-    return [
-        tuple(tuple(built[id_] for id_ in group) for group in batch)
-        for batch in in_batches(groups, size, job.repeat)
-    ]
+    prompts = [[built[id_] for id_ in group] for group in groups]
+    return [tuple(map(tuple, batch)) for batch in in_batches(prompts, size, job.repeat, fits)]
 
 
 def by_row(jobs: Sequence[Job]) -> Iterator[list[Job]]:

@@ -76,12 +76,17 @@ def transformers(
     cache: AnswerCache,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     batch_size: Annotated[int, Field(ge=1)] = 128,
+    batch_tokens: Annotated[int, Field(ge=1)] = 24_576,
     workers: Annotated[int, Field(ge=1)] | None = None,
 ) -> Iterator[Reply]:
-    """Local models by transformers: worker processes on a CPU, this process on a GPU."""
+    """Local models by transformers: worker processes on a CPU, this process on a GPU.
+
+    `batch_size` and `batch_tokens` bound a batch: prompts, and tokens whose keys and values are
+    held at once.
+    """
     from accord.models.base import device
 
-    batches, how = _plan(jobs, prompt, max_new_tokens, dtype, batch_size)
+    batches, how = _plan(jobs, prompt, max_new_tokens, dtype, (batch_size, batch_tokens))
     todo = []
     for batch in batches:
         known = [cache.known.get(batch.answer_key(one)) for one in batch.asked]
@@ -113,19 +118,36 @@ def usable_cores() -> int:
 
 
 def _plan(
-    jobs: Sequence[Job], prompt: Prompt, max_new_tokens: int, dtype: str, batch_size: int
+    jobs: Sequence[Job], prompt: Prompt, max_new_tokens: int, dtype: str, sizes: tuple[int, int]
 ) -> tuple[list[_Batch], _Decoding]:
-    """Tokenise once and batch by passages; models of one run share a tokenizer."""
+    """Tokenise once and batch by passages; models of one run share a tokenizer.
+
+    `sizes`: prompts and tokens of a batch at most.
+    """
     from accord.generate.prompting import Prompts, in_company
+    from accord.generate.tree import Size, held_tokens, size_of
     from accord.models.base import device
 
     builder = Prompts(Path(jobs[0].folder), prompt, max_new_tokens)
     how = _Decoding(dtype, max_new_tokens, builder.end)
     versions = [version("torch"), version("transformers"), device()]
+    size, most = sizes
+
+    known: dict[tuple[str, ...], Size] = {}
+
+    def measured(group: "list[Asked]") -> Size:
+        key = tuple(one.id for one in group)
+        if key not in known:
+            known[key] = size_of([one.ids for one in group])
+        return known[key]
+
+    def fits(groups: "list[list[Asked]]") -> bool:
+        return held_tokens([measured(group) for group in groups], max_new_tokens) <= most
+
     batches = []
     for job in jobs:
         built = {one.id: builder.build(one) for one in job.requests}
-        for groups in in_company(job, built, batch_size):
+        for groups in in_company(job, built, size, fits):
             prompts = [[one.ids for one in group] for group in groups]
             said = [job.weights, job.repeat, dtype, max_new_tokens, how.end, versions, prompts]
             key = hashlib.sha256(json.dumps(said).encode()).hexdigest()

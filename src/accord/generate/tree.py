@@ -61,6 +61,30 @@ def trunk_of(group: Group) -> int:
     )
 
 
+class Size(NamedTuple):
+    """The size of a group: tokens of its trunk and of its longest branch, and prompts."""
+
+    trunk: int
+    branch: int
+    prompts: int
+
+
+def size_of(group: Group) -> Size:
+    """The size of a group."""
+    trunk = trunk_of(group)
+    return Size(trunk, max(map(len, group)) - trunk, len(group))
+
+
+def held_tokens(sizes: Sequence[Size], max_new_tokens: int) -> int:
+    """The tokens whose keys and values are held for a batch of groups at most.
+
+    Its buffers are as long as its longest trunk, and as its longest branch with an answer.
+    """
+    prompts = sum(size.prompts for size in sizes)
+    longest = max(size.branch for size in sizes) + max_new_tokens
+    return len(sizes) * max(size.trunk for size in sizes) + prompts * longest
+
+
 def lay_out(groups: Sequence[Group], trunks: Sequence[int]) -> list[Part]:
     """The groups in order, as few forward passes as `TOKENS_AT_ONCE` allows."""
     parts: list[Part] = []
