@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,13 @@ def accord(*args, cwd=None, env=None, shim=""):
         timeout=120,
         check=False,
     )
+
+
+def heed_interrupts():
+    """As `preexec_fn`: what a shell starts in the background ignores interrupts, and so would its
+    children.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def tree(folder):

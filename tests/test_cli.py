@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from helpers import ENVIRONMENT, PROGRAM, accord, example_config, refusal, tree
+from helpers import ENVIRONMENT, PROGRAM, accord, example_config, heed_interrupts, refusal, tree
 
 from accord import __version__
 
@@ -199,8 +199,7 @@ def test_an_interrupt_ends_with_130_and_the_work_can_go_on(config, tmp_path):
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=ENVIRONMENT,
-        # What a shell starts in the background ignores interrupts, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_interrupts,
     )
     events = tmp_path / "run" / "events.jsonl"
     deadline = time.monotonic() + 60

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import make_wordings
-from helpers import example_config
+from helpers import example_config, heed_interrupts
 from hypothesis import given
 from hypothesis import strategies as st
 from serving import Fault, Proxy, wait_until
@@ -376,7 +376,11 @@ def test_a_server_never_outlives_the_run(tmp_path, number):
             time.sleep(600)
     """)
     quick = f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
-    child = subprocess.Popen([sys.executable, "-c", quick + program], stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [sys.executable, "-c", quick + program],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=heed_interrupts,
+    )
     try:
         wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
         server, other = map(int, pids.read_text().split())

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 from conftest import HELPDESK
-from helpers import ENVIRONMENT, PROGRAM, accord, refusal, tree
+from helpers import ENVIRONMENT, PROGRAM, accord, heed_interrupts, refusal, tree
 from serving import Fault, Proxy, served, wait_until
 
 from accord.errors import InputError, RunError
@@ -339,6 +339,7 @@ def test_a_kill_and_an_interruption_keep_every_answer_that_came(model, data, tmp
             stderr=subprocess.PIPE,
             text=True,
             env=ENVIRONMENT,
+            preexec_fn=heed_interrupts,
         )
         path = out.with_name("s.answers.jsonl")
         wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") == stuck_from - 1)
