@@ -95,6 +95,8 @@ def tiny_config(family, **overrides):
         "llama": (hf.LlamaConfig, LLAMA_LIKE),
         "qwen2": (hf.Qwen2Config, {k: v for k, v in LLAMA_LIKE.items() if k != "head_dim"}),
         "qwen3": (hf.Qwen3Config, LLAMA_LIKE),
+        "mistral": (hf.MistralConfig, LLAMA_LIKE | {"sliding_window": 8}),
+        "phi": (hf.PhiConfig, {k: v for k, v in LLAMA_LIKE.items() if k != "head_dim"}),
         "gemma3": (hf.Gemma3TextConfig, LLAMA_LIKE | {"sliding_window": 8}),
         "gpt2": (hf.GPT2Config, GPT2_LIKE),
     }[family]

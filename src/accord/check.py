@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from accord.config import STAGES, Config, named
 from accord.configfile import load_config
-from accord.data import SPLITS, Dataset, load_dataset, same_query
+from accord.data import SPLITS, Dataset, load_dataset, what_is_asked
 from accord.errors import AccordError, InputError
 from accord.evaluate.scoring import choose
 from accord.generate.preflight import preflight as backend_preflight
@@ -23,10 +23,12 @@ from accord.models.locate import (
 )
 from accord.records import Split, Wording
 from accord.registry import suggest
-from accord.retrieve.preflight import needs_collection, preflight
+from accord.retrieve.preflight import WITHOUT, goes_without, needs_collection, preflight
 from accord.runs import Run
 from accord.sizes import base_bytes
-from accord.train.stage import plan_rows, require_enough
+from accord.train.plan import plan_rows, require_enough
+from accord.train.preflight import models_written
+from accord.train.preflight import preflight as train_preflight
 
 _PARSED = ("singular_plural", "article", "singular_plural_article")  # need spaCy
 
@@ -81,6 +83,7 @@ def check(config: Config, folder: Path) -> list[Finding]:
         ("data", lambda: _data(config, data)),
         ("vary", lambda: _vary(config, data)),
         ("retrieve", lambda: _retrieve(config, data)),
+        ("train", lambda: _train(config)),
         ("generate", lambda: _generate(config)),
         ("evaluate", lambda: _metrics(config)),
         ("base", lambda: _base(config)),
@@ -102,6 +105,7 @@ def _data(config: Config, data: Dataset) -> Iterator[Finding]:
     sizes = {split: len(data.of_split(split)) for split in SPLITS}
     shown = ", ".join(f"{count} {split}" for split, count in sizes.items())
     yield Finding("ok", "data", f"{shown}; {len(data.passages)} passages")
+    yield from (Finding("note", "data", note) for note in data.notes)
     needed: dict[Split, int] = {"train": 1, "dev": 2, "test": 1}
     for split, least in needed.items():
         if sizes[split] < least:
@@ -117,19 +121,19 @@ def _data(config: Config, data: Dataset) -> Iterator[Finding]:
     ]
     # A row has at least its originals; if a row without variations has enough, all have.
     rows = [row for row in plan_rows(config.train) if not row.types]
-    if originals:
+    if originals and config.train.targets == "reference":
         require_enough(rows, originals)
     yield from _shared_queries(data)
 
 
 def _shared_queries(data: Dataset) -> Iterator[Finding]:
     """The same query in two splits would let test leak into training."""
-    places: dict[str, str] = {}
-    splits = {q.id: str(q.split) for q in data.questions}
-    asked = [(q.query, splits[q.id], q.id) for q in data.questions]
-    asked += [(v.query, splits[v.original_id], v.id) for v in data.variations]
-    for query, split, name in asked:
-        key = same_query(query)
+    places: dict[object, str] = {}
+    owners = {q.id: q for q in data.questions}
+    asked = [(q.query, q, q.id) for q in data.questions]
+    asked += [(v.query, owners[v.original_id], v.id) for v in data.variations]
+    for query, owner, name in asked:
+        key, split = what_is_asked(query, owner.turns), str(owner.split)
         if places.setdefault(key, split) != split:
             yield Finding(
                 "error",
@@ -173,7 +177,11 @@ def _retrieve(config: Config, data: Dataset) -> Iterator[Finding]:
     asked = {*(q.id for q in data.questions), *(v.id for v in data.variations)}
     brought = {g.id: g.original_id for g in data.contexts}
     lacking = len(asked - brought.keys())
-    if not data.passages and lacking and needs_collection(settings.type, settings.options):
+    searches = needs_collection(settings.type, settings.options)
+    if searches and goes_without(data.questions, data.passages, data.contexts):
+        yield Finding("note", "retrieve", WITHOUT)
+        return
+    if not data.passages and lacking and searches:
         raise InputError(
             f"data.passages: no passages; retrieval by `{settings.type}` needs a collection"
         )
@@ -185,6 +193,14 @@ def _retrieve(config: Config, data: Dataset) -> Iterator[Finding]:
         text = f"{len(other)} entries are of no wording asked (first: `{other[0]}`)"
         yield Finding("note", "retrieve", f"data.contexts: {text}")
     yield Finding("ok", "retrieve", f"{settings.type}, k = {settings.k}")
+
+
+def _train(config: Config) -> Iterator[Finding]:
+    """The loss, LoRA, trackers and arguments of transformers."""
+    local = Path(config.base)
+    train_preflight(config.train, local if local.is_dir() else None)
+    rows = ", ".join(row.name for row in plan_rows(config.train))
+    yield Finding("ok", "train", f"{config.train.loss}; {rows}")
 
 
 def _generate(config: Config) -> Iterator[Finding]:
@@ -266,15 +282,18 @@ def _folder(folder: Path) -> Iterator[Finding]:
 
 
 def _disk(config: Config, folder: Path) -> Iterator[Finding]:
-    """Every trained row and the merge are as large as the base."""
+    """Every trained row and the merge are as large as the base, two checkpoints six times it."""
     size = base_bytes(config.base)
-    models = len(plan_rows(config.train)) + 1
+    models = models_written(config.train) + 1
     done = sum(1 for _ in folder.glob("train/*/model*.safetensors"))
     done += (folder / "merge" / "model").is_dir()
-    needed = size * max(0, models - done)
+    left = max(0, models - done)
+    # Weights and two moments of each; the one before goes when the next is complete.
+    checkpoints = 6 if left > 1 and config.train.lora is None else 0
+    needed = size * (left + checkpoints)
     place = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.is_dir())
     free = shutil.disk_usage(place).free
-    text = f"{needed / 1e9:.1f} GB for {models} models, {free / 1e9:.1f} GB free at {place}"
+    text = f"{needed / 1e9:.1f} GB for {models} models and checkpoints, {free / 1e9:.1f} GB free at {place}"
     if needed > free:
         raise InputError(f"-o {folder}: no space left: needs {text}; choose another disk with -o")
     yield Finding("ok", "disk", text)

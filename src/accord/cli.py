@@ -118,7 +118,11 @@ def run(
     from accord.check import require_ready, require_stage
     from accord.configfile import load_config
     from accord.evaluate.table import render
+    from accord.train import launch
 
+    if not launch.is_main():
+        launch.follow()
+        return
     for option, stage in (("--from", first), ("--until", last), ("--force", force)):
         require_stage(option, stage)
     settings = load_config(config, sets or [], seed=seed, limit=limit)
@@ -130,15 +134,16 @@ def run(
         return
     for note in require_ready(settings, folder):
         terminal.say(f"note: {note}")
-    table = pipeline.run(
-        settings,
-        folder,
-        first=first,
-        last=last,
-        force=force,
-        watch=terminal.watch,
-        say=terminal.stage,
-    )
+    with launch.leading():
+        table = pipeline.run(
+            settings,
+            folder,
+            first=first,
+            last=last,
+            force=force,
+            watch=terminal.watch,
+            say=terminal.stage,
+        )
     if table is None:
         terminal.result({"run": str(folder)}, f"{folder}: done until {last}")
         return
@@ -176,13 +181,18 @@ def _stage_command(
     ) -> None:
         from accord import pipeline
         from accord.configfile import load_config
+        from accord.train import launch
 
+        if name == "train" and not launch.is_main():
+            launch.follow()
+            return
         settings = load_config(config, sets or [], seed=seed, limit=limit)
         folder = run_folder or _default_folder(config)
         terminal = Terminal(as_json, quiet)
-        pipeline.run(
-            settings, folder, first=name, last=name, watch=terminal.watch, say=terminal.stage
-        )
+        with launch.leading():
+            pipeline.run(
+                settings, folder, first=name, last=name, watch=terminal.watch, say=terminal.stage
+            )
         more, shown = found(folder / name) if found else ({}, "")
         terminal.result({"stage": str(folder / name), **more}, f"{shown}{folder / name}: done")
 

@@ -7,11 +7,17 @@ right one. Where a section has a `type`, its further keys are options of that co
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+
+from accord.files.hub import shown
 
 STAGES = ("vary", "retrieve", "train", "weigh", "merge", "generate", "evaluate", "report")
+
+
+# A file, or an address of the hub, which is written down as people write it.
+Source = Annotated[Path, PlainSerializer(shown, when_used="json")]
 
 
 class Section(BaseModel):
@@ -69,14 +75,17 @@ class Limit(Section):
 
 
 class Data(Section):
-    """Questions with reference answers, the passages, and frozen variations."""
+    """Questions with reference answers, the passages, and frozen variations.
 
-    qa: tuple[Path, ...] = Field(
-        min_length=1, description="questions: one JSONL file or a list of them"
+    Each a file or a list of files: JSONL, Parquet, or hf://datasets/OWNER/NAME.
+    """
+
+    qa: tuple[Source, ...] = Field(
+        min_length=1, description="questions, or chats: `messages`, `prompt` and `completion`"
     )
-    passages: tuple[Path, ...] = Field((), description="the collection that is searched")
-    variations: tuple[Path, ...] = Field((), description="variations used as they are")
-    contexts: tuple[Path, ...] = Field(
+    passages: tuple[Source, ...] = Field((), description="the collection that is searched")
+    variations: tuple[Source, ...] = Field((), description="variations used as they are")
+    contexts: tuple[Source, ...] = Field(
         (), description="passages of wordings, used as they are; other wordings are retrieved"
     )
     split: Shares = Field(Shares(), description="shares of questions without their own `split`")
@@ -120,27 +129,82 @@ class Retrieve(ComponentSection):
     )
 
 
-class Train(Section):
-    """Specialists: cross-entropy on answer tokens + alpha * triplet."""
+class Lora(Section):
+    """Low-rank adapters in place of full fine-tuning (Hu et al. 2022), by peft."""
 
-    loss: Literal["ce", "triplet"] = Field(
-        "triplet", description="ce: cross-entropy only; triplet: with the triplet loss"
+    r: int = Field(16, ge=1, description="rank of the adapters")
+    alpha: float = Field(32, gt=0, description="the adapter's output is scaled by alpha / r")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters")
+    targets: str | tuple[str, ...] = Field(
+        "all-linear",
+        description="all-linear, the ends of module names, or a regular expression of whole names",
     )
-    alpha: float = Field(0.1, ge=0, description="weight of the triplet loss")
-    margin: float = Field(0.5, gt=0, description="margin of the triplet loss")
+
+
+class Controls(Section):
+    """Rows that explain a merge away if they do as well; none by default, each costs a model."""
+
+    scaled: float | None = Field(
+        None, gt=0, description="ALL scaled and SFT scaled: their change of the base times this"
+    )
+    soup: int | None = Field(
+        None, ge=2, description="ALL soup: the mean of ALL trained with so many seeds"
+    )
+    longer: bool = Field(
+        False, description="ALL longer: ALL for as many steps as all specialists together"
+    )
+
+
+class Train(Section):
+    """Specialists: cross-entropy on answer tokens, and a second term that `loss` names."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    loss: str = Field("triplet", description="the loss; further keys are its options")
+    targets: Literal["reference", "self"] = Field(
+        "reference",
+        description="self: where a question has no answer, the base model's answer to its "
+        "original wording is what all its wordings learn",
+    )
     epochs: int = Field(2, ge=1, description="passes over the training examples")
     learning_rate: float = Field(2e-5, gt=0, description="peak learning rate of AdamW")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="of the learning rate after the warm-up"
+    )
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps with a rising rate")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
-    batch_size: int = Field(16, ge=1, description="examples in one optimizer step")
+    batch_size: int = Field(16, ge=1, description="examples in one optimizer step, all processes")
     micro_batch_size: int = Field(4, ge=1, description="examples in one forward pass")
     precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16: autocast, fp32 weights")
     gradient_checkpointing: bool = Field(False, description="less memory for more time")
+    lora: Lora | None = Field(None, description="null: full fine-tuning; {}: LoRA as it is here")
+    early_stopping: int | None = Field(
+        None,
+        ge=1,
+        description="stop after so many epochs without a lower loss on dev-select, keep the best",
+    )
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="optimizer steps between checkpoints; null: one after each epoch"
+    )
+    report_to: tuple[str, ...] = Field(
+        (), description="trackers of transformers: wandb, tensorboard, mlflow, ..."
+    )
+    side_by_side: int | None = Field(
+        None, ge=1, description="rows trained at once, a process each; null: one for each GPU"
+    )
+    arguments: dict[str, Any] = Field(
+        {}, description="further arguments of transformers.TrainingArguments: fsdp, deepspeed, ..."
+    )
+    controls: Controls = Field(Controls(), description="rows that a merge has to beat")
     specialists: dict[str, tuple[str, ...]] = Field(
         {"HTD": ("how_to_do", "i_we"), "SEM": ("semantic",), "SPA": ("singular_plural_article",)},
         min_length=1,
         description="a specialist for each entry: base set + variations of these types",
     )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the loss as given."""
+        return dict(self.model_extra or {})
 
     @property
     def kinds(self) -> set[str]:

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from accord.config import ComponentSection, Config, Generate, Limit, Merge, Retrieve, Weigh
+from accord.config import ComponentSection, Config, Generate, Limit, Merge, Retrieve, Train, Weigh
 from accord.errors import InputError
+from accord.files.hub import is_hub
 from accord.records import explain
 from accord.registry import check_options, component, suggest
 
@@ -17,7 +18,7 @@ _SECRET = re.compile(r"(?i)(^|[_-])(api_?key|key|token|secret|password|authoriza
 _CREDENTIALS = re.compile(r"(?i)://[^/@\s]+@|://[^\s]*[?&][\w-]*(key|token|secret|password)=")
 _HEADER = re.compile(r"(?i)[\w-]*(key|token|secret|password|authorization|cookie)\s*:[^$]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-S = TypeVar("S", ComponentSection, Retrieve, Weigh, Merge, Generate)
+S = TypeVar("S", ComponentSection, Retrieve, Train, Weigh, Merge, Generate)
 
 
 def load_config(
@@ -159,6 +160,7 @@ def _checked(config: Config, where: str, home: Path) -> Config:
         update={
             "vary": config.vary.model_copy(update={"types": types}),
             "retrieve": typed("retrievers", config.retrieve.type, config.retrieve, "retrieve"),
+            "train": typed("losses", config.train.loss, config.train, "train"),
             "weigh": typed("weightings", config.weigh.type, config.weigh, "weigh"),
             "merge": typed("methods", config.merge.method, config.merge, "merge"),
             "generate": typed("backends", config.generate.backend, config.generate, "generate"),
@@ -201,7 +203,7 @@ def _limited(config: Config, limit: int) -> Config:
 
 def _resolved(config: Config, home: Path) -> Config:
     def absolute(path: Path) -> Path:
-        return path if path.is_absolute() else home / path
+        return path if path.is_absolute() or is_hub(path) else home / path
 
     data = config.data.model_copy(
         update={

@@ -9,33 +9,37 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from accord.config import Data
 from accord.errors import InputError
+from accord.files.hub import shown
+from accord.reading import read_questions, read_unique
 from accord.records import (
     Grounded,
     Passage,
     Question,
     Skipped,
     Split,
+    Turn,
     Variation,
     Wording,
-    read_records,
 )
 
-K = TypeVar("K", Question, Passage, Variation, Grounded)
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Questions with their split, the passages, and what the user froze: variations, contexts."""
+    """Questions with their split, the passages, and what the user froze: variations, contexts.
+
+    `notes`: what the user should know of them.
+    """
 
     questions: tuple[Question, ...]
     passages: tuple[Passage, ...]
     variations: tuple[Variation, ...]
     contexts: tuple[Grounded, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def of_split(self, split: Split) -> list[Question]:
         """The questions of one split, in file order."""
@@ -47,10 +51,10 @@ def load_dataset(data: Data, seed: int) -> Dataset:
 
     Raises InputError for a malformed line, a duplicate or a dangling id, naming file and line.
     """
-    questions = _read_unique(data.qa, Question)
-    passages = _read_unique(data.passages, Passage)
-    variations = _read_unique(data.variations, Variation)
-    contexts = _read_unique(data.contexts, Grounded)
+    questions, notes = read_questions(data.qa)
+    passages = read_unique(data.passages, Passage)
+    variations = read_unique(data.variations, Variation)
+    contexts = read_unique(data.contexts, Grounded)
     _refuse_dangling(questions, passages, variations, data)
     _refuse_unknown(contexts, questions, variations, passages, data)
     taken = {q.id for q in questions}
@@ -67,23 +71,8 @@ def load_dataset(data: Data, seed: int) -> Dataset:
         tuple(passages),
         tuple(v for v in variations if v.original_id in kept),
         tuple(contexts),
+        tuple(notes),
     )
-
-
-def _read_unique(paths: Sequence[Path], kind: type[K]) -> list[K]:
-    records: list[K] = []
-    places: dict[str, Path] = {}
-    for path in paths:
-        for record in read_records(path, kind):
-            if record.id in places:
-                first = places[record.id]
-                also = "" if first == path else f" (first in {first})"
-                raise InputError(f"{path}: id `{record.id}` occurs twice{also}; ids must be unique")
-            places[record.id] = path
-            records.append(record)
-        if not records:
-            raise InputError(f"{path}: is empty; at least one line is wanted")
-    return records
 
 
 def _refuse_dangling(
@@ -148,7 +137,7 @@ def _refuse_unknown(
 
 
 def _names(paths: Sequence[Path]) -> str:
-    return ", ".join(str(p) for p in paths)
+    return ", ".join(map(shown, paths))
 
 
 def assign_splits(questions: Iterable[Question], data: Data, seed: int) -> list[Question]:
@@ -201,6 +190,11 @@ def same_query(query: str) -> str:
     return " ".join(query.casefold().split()).rstrip("?!. ")
 
 
+def what_is_asked(query: str, turns: tuple[Turn, ...] = ()) -> tuple[str, tuple[Turn, ...]]:
+    """What two wordings share that ask the same: such a query, after the same turns."""
+    return same_query(query), turns
+
+
 def keep_apart(
     questions: Sequence[Question], variations: Sequence[Variation]
 ) -> tuple[list[Variation], list[Skipped]]:
@@ -209,13 +203,14 @@ def keep_apart(
     Questions stay, then the variations of test, of dev, of train.
     """
     splits = {q.id: q.split for q in questions}
-    asked = {same_query(q.query): q.split for q in questions}
+    turns = {q.id: q.turns for q in questions}
+    asked = {what_is_asked(q.query, q.turns): q.split for q in questions}
     crossing: dict[str, Skipped] = {}
     for split in reversed(SPLITS):
         for v in variations:
             if splits[v.original_id] != split:
                 continue
-            first = asked.setdefault(same_query(v.query), split)
+            first = asked.setdefault(what_is_asked(v.query, turns[v.original_id]), split)
             if first != split:
                 reason = f"the same query as in the {first} split"
                 crossing[v.id] = Skipped(original_id=v.original_id, type=v.type, reason=reason)
@@ -232,7 +227,9 @@ def wordings(
         by_original.setdefault(v.original_id, []).append(v)
     asked = []
     for q in questions:
-        shared = {"split": q.split, "part": parts.get(q.id), "answer": q.answer}
+        shared: dict[str, object] = {"split": q.split, "part": parts.get(q.id), "answer": q.answer}
+        if q.as_is is not None:
+            shared |= {"turns": q.turns, "as_is": q.as_is}
         own = {"id": q.id, "original_id": q.id, "type": None, "query": q.query}
         asked.append(Wording.model_validate(own | shared))
         for v in by_original.get(q.id, []):

@@ -109,7 +109,7 @@ def _cost(path: Path, found: dict[str, Any]) -> dict[str, Any]:
     from accord.configfile import load_config
     from accord.data import load_dataset
     from accord.sizes import base_bytes
-    from accord.train.stage import plan_rows
+    from accord.train.plan import plan_rows
 
     config = load_config(path)
     data = load_dataset(config.data, config.seed)

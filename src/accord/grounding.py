@@ -14,6 +14,7 @@ from accord.config import Retrieve
 from accord.progress import Progress
 from accord.records import Grounded, Passage, Wording
 from accord.retrieve.asking import Encode
+from accord.retrieve.preflight import WITHOUT, goes_without, needs_collection
 from accord.retrieve.stage import retrieve
 from accord.vary.canonical_words import read
 
@@ -48,6 +49,11 @@ class Search:
             progress=self.progress,
         )
 
+    def without(self, asked: Sequence[Wording], given: Sequence[Grounded]) -> bool:
+        """Whether there is nothing to search, and nobody is meant to have passages."""
+        searches = needs_collection(self.settings.type, self.settings.options)
+        return searches and goes_without(asked, self.passages, given)
+
     def end(self) -> None:
         """Remove what was kept against a kill."""
         for file in self.folder.glob("found.*"):
@@ -72,9 +78,14 @@ def ground(
 
     `given`: passages that the user brings, used as they are. There are no contexts of the forms,
     None, where a test wording has such: another retriever found them, so that a row with them and
-    one without would differ in more than the query.
+    one without would differ in more than the query. Where there is nothing to search, and all is
+    put as it is, nobody has passages.
     """
     say, canonical = search.say, search.settings.query == "canonical"
+    if search.without(asked, given):
+        say(WITHOUT)
+        bare = {w.id: Grounded(id=w.id, original_id=w.original_id, passages=()) for w in asked}
+        return list(bare.values()), [bare[w.id] for w in test]
     brought = _brought(asked, given, say)
     open_ = [w for w in asked if w.id not in brought]
     searched = canonical_form(open_) if canonical else open_

@@ -87,7 +87,7 @@ def _advance(work: Work, stage: Stage, force: bool, watch: Watch, say: Say) -> N
         return
     run.event(stage.name, "began")
     say(stage.name, "began", 0.0)
-    out = run.begin(stage.name, key, anew=force)
+    out = run.begin(stage.name, key, anew=force, keep=stage.keeps)
     with watch(stage.name) as progress:
         notes = stage.do(work, out, key, progress)
     seconds = time.monotonic() - began

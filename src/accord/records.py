@@ -1,17 +1,21 @@
-"""The records that the stages hand to one another, and their JSONL files.
+"""The records that the stages hand to one another, and their files.
 
-A record is frozen and holds no tensors. Its file has one JSON object a line, UTF-8, with the
-field names of the class; fields we do not know are kept and written back.
+A record is frozen and holds no tensors. Its file is JSONL, one JSON object a line, UTF-8, with the
+field names of the class; fields we do not know are kept and written back. Parquet and data sets of
+the hub are read too (`files`).
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from accord.errors import InputError
+from accord.files.chats import AsIs, Role, as_question
+from accord.files.rows import Row, rows
+from accord.files.said import short
 
 Split = Literal["train", "dev", "test"]
 Id = Annotated[str, Field(min_length=1)]
@@ -23,9 +27,25 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
 
+    @classmethod
+    def fields_of(cls, row: dict[str, Any]) -> dict[str, Any]:
+        """The fields that a row of a file gives; raises InputError naming a field."""
+        return row
+
+
+class Turn(Record):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
 
 class Question(Record):
-    """One question of the data set, with its reference answer where there is one."""
+    """One question of the data set, with its reference answer where there is one.
+
+    `turns` come before it, and it is put `as_is` where no passages go with it: it was a row of
+    `messages` or of `prompt` and `completion` (`files.chats`).
+    """
 
     id: Id
     query: Text
@@ -33,6 +53,13 @@ class Question(Record):
     context_ids: tuple[str, ...] = ()
     contexts: tuple[str, ...] = ()
     split: Split | None = None
+    turns: tuple[Turn, ...] = ()
+    as_is: AsIs | None = None
+
+    @classmethod
+    def fields_of(cls, row: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a row: a chat becomes a question."""
+        return as_question(row)
 
 
 class Passage(Record):
@@ -79,7 +106,7 @@ class Model(Record):
     """A model of the run: its row in the table, its role, its folder."""
 
     name: Id
-    role: Literal["base", "sft", "specialist", "all", "merged"]
+    role: Literal["base", "sft", "specialist", "all", "control", "merged"]
     path: str
 
 
@@ -127,7 +154,10 @@ class Labelled(Record):
 
 
 class Wording(Record):
-    """A question or one of its variations: anything that is asked. `type` is null for originals."""
+    """A question or one of its variations: anything that is asked. `type` is null for originals.
+
+    `turns` and `as_is` are its question's.
+    """
 
     id: Id
     original_id: Id
@@ -136,53 +166,29 @@ class Wording(Record):
     split: Split
     part: Literal["fit", "select"] | None = None  # the two halves of dev
     answer: str | None = None
+    turns: tuple[Turn, ...] = ()
+    as_is: AsIs | None = None
 
 
 R = TypeVar("R", bound=Record)
 
 
 def read_records(path: Path, kind: type[R]) -> list[R]:
-    """Read a JSONL file of `kind`.
+    """Read a file of `kind`: JSONL, Parquet, or an address of the hub.
 
-    Raises InputError naming file, line and field for anything that is not a record of `kind`.
+    Raises InputError naming file, line or row, and field for anything that is not a record of
+    `kind`.
     """
-    return [_parse(path, number, line, kind) for number, line in _lines(path)]
+    return [_record(row, kind) for row in rows(path)]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _record(row: Row, kind: type[R]) -> R:
     try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; a JSONL file is wanted") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {(error.strerror or '').lower()}") from None
-    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        try:
-            text = line.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path} line {number}: not UTF-8 at byte {error.start}; save the file as UTF-8"
-            ) from None
-        if text:
-            yield number, text
-
-
-def _parse(path: Path, number: int, line: str, kind: type[R]) -> R:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path} line {number}: not valid JSON ({error.msg} at column {error.colno}); "
-            "one object a line is wanted"
-        ) from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} line {number}: a JSON object is wanted, found {_short(value)}")
-    try:
-        return kind.model_validate(value)
+        return kind.model_validate(kind.fields_of(row.value))
     except ValidationError as error:
-        raise InputError(f"{path} line {number}: {explain(error)}") from None
+        raise InputError(f"{row.place}: {explain(error)}") from None
+    except InputError as error:
+        raise InputError(f"{row.place}: {error}") from None
 
 
 def explain(error: ValidationError) -> str:
@@ -193,12 +199,7 @@ def explain(error: ValidationError) -> str:
         return f"field `{field}` is missing"
     if first["type"] in {"string_too_short", "string_pattern_mismatch"}:
         return f"field `{field}` is empty"
-    return f"field `{field}`: found {_short(first['input'])}; {_lower(first['msg'])}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f"field `{field}`: found {short(first['input'])}; {_lower(first['msg'])}"
 
 
 def _lower(message: str) -> str:

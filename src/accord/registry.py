@@ -37,6 +37,7 @@ _HOMES = {
         "accord.retrieve.remote",
         "accord.retrieve.callables",
     ),
+    "losses": ("accord.train.losses",),
     "methods": ("accord.merge.methods",),
     "weightings": ("accord.weigh.weights",),
     "similarities": ("accord.weigh.similarity",),
@@ -48,6 +49,7 @@ _HOMES = {
     ),
 }
 KINDS = tuple(_HOMES)
+_SINGULAR = {"similarities": "similarity", "losses": "loss"}
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,7 @@ def component(kind: str, name: str, where: str) -> Component:
     known = components(kind)
     if name not in known:
         raise InputError(
-            f"{where}: no {kind[:-1] if kind != 'similarities' else 'similarity'} `{name}`; "
-            f"{suggest(name, known)}"
+            f"{where}: no {_SINGULAR.get(kind, kind[:-1])} `{name}`; {suggest(name, known)}"
         )
     return known[name]
 

@@ -116,18 +116,23 @@ class Run:
                 return False
         return True
 
-    def begin(self, stage: str, key: str, *, anew: bool = False) -> Path:
+    def begin(self, stage: str, key: str, *, anew: bool = False, keep: bool = False) -> Path:
         """Make the stage's folder ready for work under `key`.
 
         What a killed run left under the same key stays, to be continued, unless `anew`. All else
-        goes: what belongs to another key, and a complete stage whose files were changed since.
+        goes: what belongs to another key, and a complete stage whose files were changed since. With
+        `keep` the files of another key stay, and the stage decides what of them is still good.
         """
         folder = self.stage(stage)
         mark = folder / KEY
         complete = (folder / MANIFEST).exists()
         if anew or complete or not mark.is_file() or mark.read_text("utf-8") != key:
+            keep = keep and not anew and (not complete or self.is_intact(stage))
             mark.unlink(missing_ok=True)  # first: what a kill leaves of the rest must not be kept
-            shutil.rmtree(folder, ignore_errors=True)
+            if keep:
+                (folder / MANIFEST).unlink(missing_ok=True)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
             write_text(mark, key)
         return folder
 

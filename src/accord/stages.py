@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from accord import __version__
 from accord.canonical_rows import canonical_form
 from accord.config import STAGES as STAGE_NAMES
 from accord.config import named
@@ -37,7 +38,10 @@ from accord.registry import suggest
 from accord.report.stage import report
 from accord.retrieve.consistency import by_kind, consistency, sentence
 from accord.retrieve.vectors import Vectors
+from accord.runs import hash_json
 from accord.story import page_content
+from accord.targets import self_targets, with_targets
+from accord.train.plan import has_answer
 from accord.train.stage import train
 from accord.vary.stage import vary
 from accord.weigh.stage import weigh
@@ -62,7 +66,7 @@ def do_vary(work: Work, out: Path, key: str, progress: Progress) -> Notes:
     write_records(out / "variations.jsonl", made)
     write_records(out / "variations.skipped.jsonl", [*skipped, *crossing])
     write_records(out / "wordings.jsonl", wordings(work.data.questions, made, work.config.seed))
-    return [f"{len(made)} variations of {len(work.data.questions)} questions"]
+    return [*work.data.notes, f"{len(made)} variations of {len(work.data.questions)} questions"]
 
 
 def do_retrieve(work: Work, out: Path, key: str, progress: Progress) -> Notes:
@@ -80,27 +84,46 @@ def do_retrieve(work: Work, out: Path, key: str, progress: Progress) -> Notes:
     if forms is not None:
         write_records(out / "contexts.canonical.jsonl", forms)
     search.end()
-    return [*notes, sentence(by_kind(steady), settings.k)]
+    if any(found.passages for found in contexts):
+        notes.append(sentence(by_kind(steady), settings.k))
+    return notes
 
 
 def do_train(work: Work, out: Path, key: str, progress: Progress) -> Notes:
-    """SFT, SFT+TL, the specialists, ALL."""
+    """SFT, SFT+TL, the specialists, ALL, and controls."""
     config = work.config
-    models, notes = train(
+    asked = work.wordings("train")
+    dev = [w for w in work.wordings("dev") if w.part == "select"]
+    if config.train.early_stopping is None:
+        dev = []
+    targets: dict[str, str] = {}
+    notes: list[str] = []
+    if config.train.targets == "self":
+        targets, notes = self_targets(work, [*asked, *dev], out, progress)
+    lacking = len({w.original_id for w in asked if not (has_answer(w) or w.original_id in targets)})
+    if lacking:
+        text = f"train: {lacking} training questions have no answer and are left out"
+        more = "; train.targets=self has them learn the base model's" if not notes else ""
+        notes = [*notes, text + more]
+    models, more_notes = train(
         work.base,
-        work.wordings("train"),
+        with_targets(asked, targets),
         work.contexts(),
         work.encoder,
         out,
         settings=config.train,
         prompt=config.prompt,
         reserve=config.generate.max_new_tokens,
+        dev=with_targets(dev, targets),
         seed=config.seed,
-        key=key,
+        # What every row depends on: one is kept where only other rows have changed.
+        key=hash_json(
+            [__version__, *(work.fingerprint(n) for n in ("base", "encoder", "template"))]
+        ),
         progress=progress,
     )
     write_records(out / "models.jsonl", models)
-    return notes
+    return [*notes, *more_notes]
 
 
 def do_weigh(work: Work, out: Path, key: str, progress: Progress) -> Notes:
@@ -224,13 +247,17 @@ def do_report(work: Work, out: Path, key: str, progress: Progress) -> Notes:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: what does it, what of the config it depends on, and what it reads."""
+    """A stage: what does it, what of the config it depends on, and what it reads.
+
+    `keeps`: it knows itself which of its files are still good under another key.
+    """
 
     name: str
     do: Callable[[Work, Path, str, Progress], Notes]
     sections: tuple[str, ...]
     reads: tuple[str, ...]
     after: tuple[str, ...]
+    keeps: bool = False
 
 
 STAGES = (
@@ -248,6 +275,7 @@ STAGES = (
         ("train", "prompt", "seed", "generate.max_new_tokens"),
         ("base", "encoder", "template", "passages"),
         ("vary", "retrieve"),
+        keeps=True,
     ),
     Stage("weigh", do_weigh, ("weigh",), ("encoder",), ("vary", "train")),
     Stage("merge", do_merge, ("merge", "seed"), ("base",), ("train", "weigh")),

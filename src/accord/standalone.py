@@ -11,11 +11,10 @@ from accord.config import Merge, Section
 from accord.configfile import read_yaml, resolve_model_path
 from accord.errors import InputError
 from accord.progress import Progress
+from accord.reading import read_questions
 from accord.records import (
     Question,
     explain,
-    read_records,
-    require_unique,
     write_records,
 )
 
@@ -81,9 +80,7 @@ def log_file(
 
 
 def _questions(qa: Path) -> list[Question]:
-    questions = read_records(qa, Question)
-    require_unique(questions, str(qa))
-    return questions
+    return read_questions([qa])[0]
 
 
 def _refuse_marked(review: Path | None) -> None:

@@ -161,7 +161,7 @@ def _questions(
     address = way.serve or way.door().url
     for job in row:
         for asked in map(prompts.build, job.requests):
-            turns = [{"role": "user", "content": asked.turn}]
+            turns = [{"role": turn.role, "content": turn.content} for turn in asked.turns]
             body = {**common, **({"messages": turns} if chat else {"prompt": [list(asked.ids)]})}
             said = [job.weights, "openai", address, body, job.repeat]
             key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -26,7 +26,7 @@ def decode(
     """The answers to prompts (token ids), in their order."""
     from transformers import GenerationConfig
 
-    from accord.models.losses import pad_left
+    from accord.models.base import pad_left
 
     greedy = GenerationConfig(
         do_sample=False,

@@ -14,21 +14,25 @@ that yields one reply for every request of every job, in any order, decoded gree
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from accord.records import Passage
+from accord.files.chats import AsIs
+from accord.records import Passage, Turn
 
 
 class Request(NamedTuple):
     """A query with its passages, best first; `id` is a hash of both, `name` a wording that asks it.
 
-    What several wordings, rows or kinds of contexts ask alike is one request.
+    `turns` come before it, and `as_is` says how it is put without passages, as in a Wording. What
+    several wordings, rows or kinds of contexts ask alike is one request.
     """
 
     id: str
     name: str
     query: str
     passages: tuple[Passage, ...]
+    turns: tuple[Turn, ...] = ()
+    as_is: AsIs | None = None
 
 
 class Job(NamedTuple):
@@ -63,11 +67,19 @@ class Reply(NamedTuple):
     failed: str = ""
 
 
-def request(name: str, query: str, passages: Sequence[Passage]) -> Request:
+def request(
+    name: str,
+    query: str,
+    passages: Sequence[Passage],
+    turns: Sequence[Turn] = (),
+    as_is: AsIs | None = None,
+) -> Request:
     """A request with the id that it has wherever it comes from."""
-    texts = [[p.title or "", p.text] for p in passages]
-    digest = hashlib.sha256(json.dumps([query, texts]).encode()).hexdigest()[:24]
-    return Request(digest, name, query, tuple(passages))
+    said: list[Any] = [query, [[p.title or "", p.text] for p in passages]]
+    if turns or as_is:
+        said += [as_is, [[turn.role, turn.content] for turn in turns]]
+    digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:24]
+    return Request(digest, name, query, tuple(passages), tuple(turns), as_is)
 
 
 def kept(answer: str, ended: bool) -> str:

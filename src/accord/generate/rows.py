@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from accord.generate.request import Request, request
 from accord.records import Answer, Passage, Question, Wording
 
 Contexts = Literal["own", "original", "gold"]
@@ -60,6 +61,12 @@ def gold_contexts(
         own = [Passage(id=f"{q.id}#gold{n}", text=t) for n, t in enumerate(q.contexts) if t.strip()]
         gold[q.id] = [by_id[i] for i in q.context_ids if i in by_id] or own
     return {id_: found for id_, found in gold.items() if found}
+
+
+def request_of(ask: Ask) -> Request:
+    """What a model is asked, whoever asks it."""
+    w = ask.wording
+    return request(w.id, ask.query, ask.passages, w.turns, w.as_is)
 
 
 def answer(model: str, ask: Ask, text: str, ended: bool, repeat: int) -> Answer:

@@ -7,8 +7,8 @@ from typing import Any
 
 from accord.config import Prompt
 from accord.errors import RunError
-from accord.generate.request import Job, Reply, Request, request
-from accord.generate.rows import Ask, Row, answer
+from accord.generate.request import Job, Reply, Request
+from accord.generate.rows import Ask, Row, answer, request_of
 from accord.models.answers import AnswerCache
 from accord.progress import SILENT, Progress
 from accord.records import Answer
@@ -76,7 +76,7 @@ def _jobs(
     keys = []
     for name, row in rows.items():
         model = models.setdefault(row.folder, name)
-        made = [(a, request(a.wording.id, a.query, a.passages)) for a in row.asks]
+        made = [(a, request_of(a)) for a in row.asks]
         for _, one in made:
             wanted.setdefault(model, {}).setdefault(one.id, one)
         keys += [(name, a, (model, n, one.id)) for n in range(repeat) for a, one in made]

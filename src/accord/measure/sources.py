@@ -11,7 +11,8 @@ from accord.data import load_dataset
 from accord.errors import InputError
 from accord.evaluate.scoring import ACCURACY, CONSISTENCY, Resources
 from accord.models.locate import locate, title
-from accord.records import Answer, Passage, Question, read_records, require_unique
+from accord.reading import read_questions
+from accord.records import Answer, Passage, read_records
 from accord.retrieve.consistency import gold_passages
 from accord.runs import read_config
 
@@ -76,8 +77,7 @@ def read_sources(paths: Sequence[Path], references: Sequence[Path]) -> Sources:
     found.trained = kinds[0] if kinds and len(set(kinds)) == 1 else None
     passages: Sequence[Passage] = ()
     if references:
-        questions = [q for path in references for q in read_records(path, Question)]
-        require_unique(questions, ", ".join(str(path) for path in references))
+        questions = read_questions(references)[0]
     elif runs:
         config = read_config(runs[0])
         data = load_dataset(config.data, config.seed)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -114,12 +115,31 @@ def window(model_config: Any) -> int:
     return 2048
 
 
+def window_of(folder: Path) -> int:
+    """Tokens that fit the context window of the model in a folder."""
+    from transformers import AutoConfig
+
+    return window(AutoConfig.from_pretrained(folder, local_files_only=True))
+
+
 def positions(attention_mask: Tensor) -> Tensor:
     """Position ids [N, S] of a left-padded batch: counted from each row's first real token.
 
     transformers does this in `generate` only; without it absolute positions (GPT-2) are wrong.
     """
     return (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
+
+
+def pad_left(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Stack rows of token ids [N, longest], padded on the left."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*[value] * (longest - len(row)), *row] for row in rows])
+
+
+def pad_right(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Stack rows of token ids [N, longest], padded on the right."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
 
 
 def set_threads(count: int) -> None:

@@ -1,50 +1,145 @@
-"""The training loss: L = L_CE + alpha * L_triplet (paper, section 3.2, equation 1)."""
+"""The parts of the training loss, as mathematics: L = L_CE + alpha * L_2 (paper, section 3.2).
+
+Everything is summed or given for each example, never averaged: who calls divides by the answer
+tokens, or the examples, of the whole global batch. All of it is computed in fp32 (float64 stays).
+"""
+
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 IGNORED = -100
+CHUNK = 64  # rows of logits that are looked at in fp32 at once
+
+Distance = Literal["squared_l2", "l2", "cosine"]
+Divergence = Literal["js", "kl"]
+Pool = Literal["mean", "last"]
 
 
-def answer_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Summed next-token cross-entropy over the answer tokens.
+class _CrossEntropy(torch.autograd.Function):  # type: ignore[misc]
+    """Summed cross-entropy that keeps no copy of the logits in fp32.
+
+    torch's own holds the logits in fp32, their log-softmax and its gradient: with a vocabulary of
+    262,144 a megabyte each for every answer token. This holds the logits as they came, and one
+    gradient of their type.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
+        total = logits.new_zeros((), dtype=_wide(logits))
+        norms = []
+        for part, wanted in zip(logits.split(CHUNK), target.split(CHUNK), strict=True):
+            part = part.to(total.dtype)
+            norm = part.logsumexp(-1)
+            own = part.gather(-1, wanted.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+            total += (norm - own)[wanted != IGNORED].sum()
+            norms.append(norm)
+        ctx.save_for_backward(logits, target, torch.cat(norms))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        logits, target, norms = ctx.saved_tensors
+        out = torch.empty_like(logits)
+        for start in range(0, len(logits), CHUNK):
+            rows = slice(start, start + CHUNK)
+            wanted = target[rows].unsqueeze(-1)
+            # softmax - onehot
+            part = (logits[rows].to(norms.dtype) - norms[rows].unsqueeze(-1)).exp_()
+            part.scatter_add_(-1, wanted.clamp_min(0), torch.full_like(part[:, :1], -1.0))
+            out[rows] = part.mul_(grads[0] * (wanted != IGNORED))
+        return out, None
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def answer_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Summed cross-entropy over answer tokens.
 
     Args:
-        logits: [N, A, V], the model's logits at the last A positions of each row.
-        labels: [N, S] with S >= A; tokens that are no answer are -100. Rows are left-padded, so
-            every answer lies within the last A - 1 positions.
+        logits: [n, V], each of the position before its answer token.
+        target: [n], the answer tokens; -100 is left out.
 
     Returns:
-        A scalar, summed in fp32; divide by the answer tokens of the whole global batch.
+        A scalar in fp32; divide by the answer tokens of the whole global batch.
     """
-    predicted = logits[:, :-1].float()  # position t predicts token t + 1
-    target = labels[:, -predicted.shape[1] :]
-    return F.cross_entropy(
-        predicted.flatten(0, 1), target.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+    if not len(logits):
+        return logits.sum().to(_wide(logits))
+    total: Tensor = _CrossEntropy.apply(logits, target)
+    return total
 
 
-def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """Summed triplet loss max(0, d(A,P) - d(A,N) + margin), d = squared L2 (equation 1).
+def distance(one: Tensor, other: Tensor, kind: Distance = "squared_l2") -> Tensor:
+    """d of two batches of vectors [N, D]: [N]. For unit vectors squared_l2 = 2 * cosine."""
+    if kind == "cosine":
+        return 1 - F.cosine_similarity(one, other, dim=-1)
+    squared = (one - other).square().sum(-1)
+    # The root of 0 has no gradient.
+    return squared if kind == "squared_l2" else squared.clamp_min(1e-12).sqrt()
+
+
+def triplet(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float,
+    kind: Distance = "squared_l2",
+) -> Tensor:
+    """max(0, d(A,P) - d(A,N) + margin) of each example: [N] (paper, equation 1).
 
     Args:
-        anchor, positive, negative: [N, D], L2-normalised, so d lies in [0, 4].
+        anchor, positive, negative: [N, D].
         margin: the least difference wanted between the two distances.
+        kind: d.
     """
-    near = (anchor - positive).square().sum(-1)
-    far = (anchor - negative).square().sum(-1)
-    return F.relu(near - far + margin).sum()
+    near = distance(anchor, positive, kind)
+    far = distance(anchor, negative, kind)
+    return F.relu(near - far + margin)
 
 
-def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """f: the mean of the last hidden states [N, S, D] over real tokens, L2-normalised, in fp32."""
-    mask = attention_mask.unsqueeze(-1).float()
-    mean = (hidden.float() * mask).sum(1) / mask.sum(1).clamp_min(1)
-    return F.normalize(mean, dim=-1)
+def hardest(anchor: Tensor, others: Tensor, apart: Tensor, kind: Distance = "squared_l2") -> Tensor:
+    """For each anchor the nearest of `others` that may be its negative: rows of `others`, [N].
+
+    Args:
+        anchor: [N, D].
+        others: [M, D].
+        apart: [N, M], true where the other asks something else; true somewhere in every row.
+    """
+    with torch.no_grad():
+        far = torch.stack([distance(a.expand_as(others), others, kind) for a in anchor])
+        return far.masked_fill(~apart, torch.inf).argmin(-1)
 
 
-def pad_left(rows: list[list[int]], value: int) -> Tensor:
-    """Stack rows of token ids [N, longest], padded on the left."""
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[value] * (longest - len(row)) + row for row in rows])
+def divergence(first: Tensor, second: Tensor, kind: Divergence = "js") -> Tensor:
+    """Symmetric divergence of the next-token distributions of two sets of logits [n, V]: [n].
+
+    `kl`: (KL(p||q) + KL(q||p)) / 2; `js`: Jensen-Shannon, at most log 2 (PPCL, arXiv 2402.15833).
+    """
+    p, q = (F.log_softmax(logits.to(_wide(logits)), dim=-1) for logits in (first, second))
+    if kind == "kl":
+        return ((p.exp() - q.exp()) * (p - q)).sum(-1) / 2
+    middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=p.dtype))
+    return ((p.exp() * (p - middle)) + (q.exp() * (q - middle))).sum(-1) / 2
+
+
+def embed(hidden: Tensor, owner: Tensor, count: int, pool: Pool, *, normalize: bool) -> Tensor:
+    """f: one vector for each sequence from the hidden states of its tokens, in fp32: [count, D].
+
+    Args:
+        hidden: [n, D], the tokens of all sequences, each sequence's in order.
+        owner: [n], ascending: the sequence of each token; every sequence has one at least.
+        pool: the mean over its tokens, or its last one.
+        normalize: to unit length.
+    """
+    hidden = hidden.to(_wide(hidden))
+    lengths = torch.bincount(owner, minlength=count)
+    if pool == "last":
+        vectors = hidden[lengths.cumsum(0) - 1]
+    else:
+        sums = hidden.new_zeros(count, hidden.shape[-1]).index_add(0, owner, hidden)
+        vectors = sums / lengths.unsqueeze(-1)
+    return F.normalize(vectors, dim=-1) if normalize else vectors

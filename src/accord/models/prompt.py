@@ -4,6 +4,10 @@ The same text goes to training and to generation. It is one user turn, because n
 template knows a system turn; a tokenizer without a template gets plain text that ends in
 `Answer:`. If it does not fit the window, passages are cut from the last one up, never the
 question or the instruction.
+
+A question with turns before it comes after them. One that is put as it is, and has no passages, is
+the user's turn by itself; as a text to be completed it is the whole prompt, where there is no chat
+template, and its answer comes right after it.
 """
 
 from collections.abc import Sequence
@@ -16,8 +20,9 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from accord.errors import InputError
+from accord.files.chats import AsIs
 from accord.models.template import FAILURES
-from accord.records import Passage
+from accord.records import Passage, Turn
 
 if TYPE_CHECKING:
     from accord.models.base import Tokenizer
@@ -25,11 +30,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids, whether passages were cut to fit, and the text of the user's turn."""
+    """Token ids, whether passages were cut to fit, and the turns of a chat that they are."""
 
     ids: tuple[int, ...]
     cut: bool
-    turn: str
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What is around a query: the turns before it, and how it is put (None: by the template)."""
+
+    turns: tuple[Turn, ...]
+    as_is: AsIs | None
 
 
 class Prompter:
@@ -41,30 +54,43 @@ class Prompter:
         self.has_chat_template = bool(tokenizer.chat_template)
         self.end = self._end_of_turn()
 
-    def build(self, name: str, query: str, passages: Sequence[Passage], budget: int) -> Prompt:
+    def build(
+        self,
+        name: str,
+        query: str,
+        passages: Sequence[Passage],
+        budget: int,
+        turns: Sequence[Turn] = (),
+        as_is: AsIs | None = None,
+    ) -> Prompt:
         """The prompt of one wording in at most `budget` tokens.
 
-        Raises InputError naming the wording if instruction and question alone are longer.
+        `turns` and `as_is` are those of the wording. Raises InputError naming the wording if
+        instruction and question alone, with the turns before it, are longer.
         """
+        frame = _Frame(tuple(turns), None if passages else as_is)
         kept = list(passages)
-        turn, ids = self._ids(query, kept)
+        asked, ids = self._ids(query, kept, frame)
         cut = False
         while len(ids) > budget and kept:
             cut = True
             shorter = self._shortened(kept[-1], len(ids) - budget)
             kept[-1:] = [shorter] if shorter else []
-            turn, ids = self._ids(query, kept)
+            asked, ids = self._ids(query, kept, frame)
         if len(ids) > budget:
+            what = "instruction and question" if frame == _Frame((), None) else "its turns"
             raise InputError(
-                f"question `{name}`: instruction and question alone take {len(ids)} tokens and "
-                f"only {budget} are left for the prompt; shorten the question or raise "
-                "prompt.max_tokens"
+                f"question `{name}`: {what} alone take {len(ids)} tokens and only {budget} are "
+                "left for the prompt; shorten the question or raise prompt.max_tokens"
             )
-        return Prompt(tuple(ids), cut, turn)
+        return Prompt(tuple(ids), cut, asked)
 
-    def answer_ids(self, answer: str) -> tuple[int, ...]:
-        """What the model should say: the answer's tokens and the end of the turn."""
-        text = answer if self.has_chat_template else " " + answer
+    def answer_ids(self, answer: str, *, completes: bool = False) -> tuple[int, ...]:
+        """What the model should say: the answer's tokens and the end of the turn.
+
+        `completes`: the answer goes on where the prompt ends, a text that was put as it is.
+        """
+        text = answer if self.has_chat_template or completes else " " + answer
         return (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end)
 
     def _shortened(self, passage: Passage, surplus: int) -> Passage | None:
@@ -75,25 +101,32 @@ class Prompter:
         kept = words[: min(len(text.split()), len(words) - 1)]
         return passage.model_copy(update={"text": " ".join(kept)}) if kept else None
 
-    def _ids(self, query: str, passages: Sequence[Passage]) -> tuple[str, list[int]]:
+    def _ids(
+        self, query: str, passages: Sequence[Passage], frame: _Frame
+    ) -> tuple[tuple[Turn, ...], list[int]]:
+        text = self._rendered(query, passages) if frame.as_is is None else query
+        asked = (*frame.turns, Turn(role="user", content=text))
+        if self.has_chat_template:
+            chat = self._chat(asked)
+            return asked, list(self.tokenizer(chat, add_special_tokens=False)["input_ids"])
+        plain = "\n".join(turn.content for turn in asked)
+        if frame.as_is != "text":
+            plain += "\nAnswer:"
+        return asked, list(self.tokenizer(plain)["input_ids"])
+
+    def _rendered(self, query: str, passages: Sequence[Passage]) -> str:
         # Plain dicts: through the methods of a record a template could leave the sandbox.
         plain = [passage.model_dump() for passage in passages]
         try:
-            text = self.template.render(query=query, passages=plain).strip()
+            return self.template.render(query=query, passages=plain).strip()
         except FAILURES as error:
             raise InputError(f"prompt.template: cannot be rendered: {error}") from None
-        if not self.has_chat_template:
-            return text, list(self.tokenizer(text + "\nAnswer:")["input_ids"])
-        ids = self.tokenizer(self._chat(text), add_special_tokens=False)["input_ids"]
-        return text, list(ids)
 
-    def _chat(self, text: str, answer: str | None = None) -> str:
-        turns = [{"role": "user", "content": text}]
-        if answer is not None:
-            turns.append({"role": "assistant", "content": answer})
+    def _chat(self, turns: Sequence[Turn]) -> str:
+        plain = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
             rendered: str = self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=answer is None
+                plain, tokenize=False, add_generation_prompt=turns[-1].role == "user"
             )
         except FAILURES as error:
             raise InputError(f"the model's chat template cannot be rendered: {error}") from None
@@ -103,7 +136,8 @@ class Prompter:
         """What ends an answer: the special token after it in the chat template, else eos."""
         eos: int | None = self.tokenizer.eos_token_id
         if self.has_chat_template:
-            rest = self._chat("Q", "ANSWER").rpartition("ANSWER")[2]
+            said = [Turn(role="user", content="Q"), Turn(role="assistant", content="ANSWER")]
+            rest = self._chat(said).rpartition("ANSWER")[2]
             after = self.tokenizer(rest.lstrip(), add_special_tokens=False)["input_ids"]
             added = self.tokenizer.added_tokens_decoder
             if after and after[0] in added and added[after[0]].special:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accord.errors import InputError
+from accord.files.hub import shown
 from accord.progress import SILENT, Progress
+from accord.reading import read_questions
 from accord.records import Question, Variation, read_records, require_unique, write_records
 from accord.vary.stage import vary
 
@@ -47,10 +49,13 @@ def read_wordings(
     ones beside it. Raises InputError for a variation of no question, an id that is not unique, and
     where there is no variation at all.
     """
-    every = read_records(qa, Question)
-    require_unique(every, str(qa))
-    if not every:
-        raise InputError(f"{qa}: no questions; one object a line with `id` and `query` is wanted")
+    every, _ = read_questions([qa])
+    talks = [q.id for q in every if q.turns]
+    if talks:  # their queries alone would ask something else
+        raise InputError(
+            f"{shown(qa)}: {len(talks)} questions have earlier turns (first: `{talks[0]}`); an "
+            "endpoint is asked single questions here, so leave them out"
+        )
     notes: tuple[str, ...] = ()
     if given is None:
         variations, notes = _make(every, made, seed, progress)

@@ -1,10 +1,11 @@
 """What can be known of a retriever before it is asked anything."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from accord.errors import InputError
+from accord.records import Grounded, Passage, Question, Wording
 from accord.registry import component
 from accord.retrieve.asking import asks_for, check_retriever
 from accord.retrieve.callables import find_target, source
@@ -37,6 +38,18 @@ def preflight(name: str, options: Mapping[str, Any], encoder: str | None = None)
 def needs_collection(name: str, options: Mapping[str, Any]) -> bool:
     """Whether the retriever searches data.passages, and so cannot do without."""
     return any(part in _SEARCH_COLLECTION for part, _ in _parts(name, options))
+
+
+WITHOUT = "there are no passages: every question is put to the models as it is"
+
+
+def goes_without(
+    asked: Sequence[Question | Wording],
+    passages: Sequence[Passage],
+    brought: Sequence[Grounded],
+) -> bool:
+    """Whether nothing is retrieved: there are no passages, and no question is meant to have any."""
+    return not passages and not brought and all(one.as_is is not None for one in asked)
 
 
 def sources(name: str, options: Mapping[str, Any]) -> list[Path]:

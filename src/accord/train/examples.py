@@ -1,15 +1,13 @@
-"""Training examples as token ids, and the batches made of them."""
+"""Training examples as token ids, and what is drawn for each by (seed, epoch, example id)."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from accord.models.losses import IGNORED, pad_left
+from accord.errors import InputError
 from accord.models.prompt import Prompter
 from accord.records import Passage, Wording
+from accord.train.batches import MicroBatch
 from accord.train.neighbours import Neighbours
 
 
@@ -22,6 +20,7 @@ class Example:
     answer: tuple[int, ...]
     query: tuple[int, ...]
     cut: bool
+    original: str = ""
 
 
 def tokenize(
@@ -36,55 +35,89 @@ def tokenize(
     """Tokenise one wording; passages are cut where prompt and answer do not fit the window.
 
     `reserve` is what generation keeps free for its answer, so that both see the same prompt.
+    Raises InputError naming the wording where the answer, or the question, does not fit.
     """
-    answer = prompter.answer_ids(wording.answer or "")
-    # A reference longer than half the window would leave no room for the question.
-    answer = answer[: window // 2]
+    completes = wording.as_is == "text" and not passages
+    answer = prompter.answer_ids(wording.answer or "", completes=completes)
+    if len(answer) >= window:
+        raise InputError(
+            f"train: the answer of `{wording.original_id}` takes {len(answer)} tokens and the "
+            f"model's window is {window}; shorten it or leave the question out of the train split"
+        )
     budget = min(window - max(reserve, len(answer)), max_prompt or window)
-    prompt = prompter.build(wording.id, wording.query, passages, budget)
+    prompt = prompter.build(
+        wording.id, wording.query, passages, budget, wording.turns, wording.as_is
+    )
     query = prompter.tokenizer(wording.query)["input_ids"]
-    return Example(wording.id, prompt.ids, answer, tuple(query), prompt.cut)
+    return Example(
+        wording.id, prompt.ids, answer, tuple(query), prompt.cut, original=wording.original_id
+    )
 
 
-class Examples(torch.utils.data.Dataset):  # type: ignore[misc]
-    """The examples of one specialist; with neighbours, each comes with a positive and a negative.
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch with its examples, and what was drawn for them.
 
-    The draw depends on (seed, epoch, example id) only: `epoch` is set at the start of each.
+    `branches`: anchors, positives and negatives of the triplets that are due, None where none are;
+    `partners`: for each of `examples` another wording of its question, or None.
+    """
+
+    examples: tuple[Example, ...]
+    branches: tuple[tuple[Example, ...], ...] | None
+    partners: tuple[Example | None, ...]
+    tokens: int
+    count: int
+
+
+class Examples:
+    """The examples of one row; an index is a whole micro-batch. Set `epoch` before each.
+
+    `needs` says what is drawn: `triplets`, `pairs` or nothing.
     """
 
     def __init__(
-        self, examples: Sequence[Example], neighbours: Neighbours | None, seed: int
+        self,
+        examples: Sequence[Example],
+        *,
+        needs: str | None = None,
+        neighbours: Neighbours | None = None,
+        seed: int = 0,
     ) -> None:
-        self.examples, self.neighbours, self.seed = examples, neighbours, seed
+        self.examples, self.needs = tuple(examples), needs
+        self.neighbours, self.seed = neighbours, seed
         self.epoch = 0
+        self._wordings: dict[str, list[int]] = {}
+        for row, example in enumerate(self.examples):
+            self._wordings.setdefault(example.original, []).append(row)
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        example = self.examples[row]
-        item: dict[str, Any] = {"prompt": example.prompt, "answer": example.answer}
-        if self.neighbours is not None:
-            near, far = self.neighbours.draw(row, example.name, self.seed, self.epoch)
-            item["triplet"] = (example.query, self.examples[near].query, self.examples[far].query)
-        return item
+    def __getitems__(self, micro: MicroBatch) -> Batch:
+        """The batch of a plan (torch's loader asks so for what its batch sampler gave)."""
+        rows = tuple(self.examples[row] for row in micro.rows)
+        branches = None
+        if self.neighbours is not None and micro.second is not None:
+            drawn = [(row, *self.draw(row)) for row in micro.second]
+            branches = tuple(tuple(self.examples[d[b]] for d in drawn) for b in range(3))
+        partners = tuple(self.partner(row) for row in micro.rows) if self.needs == "pairs" else ()
+        return Batch(rows, branches, partners, micro.tokens, micro.examples)
 
+    def draw(self, row: int) -> tuple[int, int]:
+        """The rows of the positive and of the negative of an example in this epoch."""
+        assert self.neighbours is not None
+        return self.neighbours.draw(row, self.examples[row].name, self.seed, self.epoch)
 
-def collate(items: Sequence[Mapping[str, Any]], pad: int) -> dict[str, Tensor]:
-    """Left-padded tensors: `input_ids`, `attention_mask`, `labels` [N, S]; `keep`, the positions
-    that need logits; with triplets also `triplet_ids` and `triplet_mask` [3N, Q]: all anchors,
-    then all positives, then all negatives.
-    """
-    rows = [[*item["prompt"], *item["answer"]] for item in items]
-    labels = [[IGNORED] * len(item["prompt"]) + [*item["answer"]] for item in items]
-    batch = {
-        "input_ids": pad_left(rows, pad),
-        "attention_mask": pad_left([[1] * len(row) for row in rows], 0),
-        "labels": pad_left(labels, IGNORED),
-        "keep": torch.tensor(max(len(item["answer"]) for item in items) + 1),
-    }
-    if "triplet" in items[0]:
-        queries = [list(item["triplet"][branch]) for branch in range(3) for item in items]
-        batch["triplet_ids"] = pad_left(queries, pad)
-        batch["triplet_mask"] = pad_left([[1] * len(query) for query in queries], 0)
-    return batch
+    def partner(self, row: int) -> Example | None:
+        """Another wording of the same question in this epoch, if there is one."""
+        own = self.examples[row]
+        others = [
+            self.examples[other]
+            for other in self._wordings[own.original]
+            if self.examples[other].prompt != own.prompt
+        ]
+        if not others:
+            return None
+        key = f"pair\x1f{self.seed}\x1f{self.epoch}\x1f{own.name}"
+        digest = hashlib.sha256(key.encode()).digest()
+        return others[int.from_bytes(digest[:8], "big") % len(others)]

@@ -1,64 +1,28 @@
-"""The third stage: the rows SFT, SFT+TL, one specialist for each kind of wording, and ALL."""
+"""The third stage: the rows SFT, SFT+TL, one specialist for each kind of wording, ALL, controls."""
 
-import gc
-import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from accord import config
-from accord.errors import InputError
 from accord.models.encoder import Encoder
 from accord.progress import SILENT, Progress
 from accord.records import Model, Passage, Wording, write_json
-from accord.train.neighbours import LEAST_QUERIES, Neighbours, find_neighbours
+from accord.runs import hash_json
+from accord.train.neighbours import Neighbours, find_neighbours
+from accord.train.plan import Row, has_answer, plan_rows, require_enough, require_kinds, select
+from accord.train.workers import DONE, is_done, run_all
 
 if TYPE_CHECKING:
-    from accord.models.prompt import Prompter
     from accord.train.examples import Example
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model to train: its data are the originals and the variations of `types`."""
-
-    name: str
-    role: Literal["sft", "specialist", "all"]
-    types: tuple[str, ...]
-    triplet: bool
-
-
-def plan_rows(settings: config.Train) -> list[Row]:
-    """The rows of the paper's table 2: SFT is cross-entropy only, the rest as `train.loss` says."""
-    triplet = settings.loss == "triplet"
-    union = tuple(dict.fromkeys(t for types in settings.specialists.values() for t in types))
-    rows = [Row("SFT", "sft", (), False)]
-    if triplet:
-        rows.append(Row("SFT+TL", "sft", (), True))
-    rows += [Row(n, "specialist", types, triplet) for n, types in settings.specialists.items()]
-    return [*rows, Row("ALL", "all", union, triplet)]
-
-
-def select(row: Row, wordings: Sequence[Wording]) -> list[Wording]:
-    """The training wordings of a row, those that have a reference answer."""
-    answered = [w for w in wordings if w.answer and not w.answer.isspace()]
-    return [w for w in answered if w.type is None or w.type in row.types]
-
-
-def require_enough(rows: Sequence[Row], wordings: Sequence[Wording]) -> None:
-    """Raise InputError if a row with the triplet loss has fewer than 21 queries to draw from."""
-    for row in rows:
-        count = len(select(row, wordings))
-        if not count:
-            raise InputError("train: no training question has an answer to learn; give `answer`s")
-        if row.triplet and count < LEAST_QUERIES:
-            raise InputError(
-                f"train: {row.name} has {count} training queries and the triplet loss needs "
-                f"{LEAST_QUERIES} (10 nearest, 10 farthest and the query itself); give more "
-                "questions to the train split, or set train.loss=ce"
-            )
+    from accord.train.job import Job
 
 
 def train(
@@ -71,11 +35,12 @@ def train(
     settings: config.Train,
     prompt: config.Prompt,
     reserve: int,
+    dev: Sequence[Wording] = (),
     seed: int = 0,
     key: str = "",
     progress: Progress = SILENT,
 ) -> tuple[list[Model], list[str]]:
-    """Fine-tune one model for each row; a row finished earlier under the same `key` is kept.
+    """Fine-tune one model for each row; a row finished earlier under the same key is kept.
 
     Args:
         base: the model folder that every row starts from.
@@ -85,108 +50,197 @@ def train(
         out: gets one model folder for each row; each appears complete or not at all.
         settings, prompt: the config's sections.
         reserve: tokens that generation keeps free for its answer.
-        key: what the result depends on; rows of another key are trained anew.
+        dev: wordings of dev-select, for early stopping.
+        key: what every row depends on beside its own data and settings: base, encoder, template.
 
     Returns:
         The models, and notes for the user (passages cut, no chat template).
     """
     rows = plan_rows(settings)
     require_enough(rows, wordings)
-    progress.start(sum(len(select(r, wordings)) for r in rows) * settings.epochs, "examples")
-    models, notes = [], []
+    require_kinds(rows, wordings)
+    made = _Making(
+        base, wordings, contexts, encoder, out, settings, prompt, reserve, dev, seed, key
+    )
+    _clear(out, rows)
+    todo = [job for row in rows if not made.is_done(row) for job in made.jobs(row)]
+    progress.start(sum(map(seen, todo)), "examples")
+    notes = run_all(todo, settings, progress)
     for row in rows:
-        target = out / row.name
-        chosen = select(row, wordings)
-        if _finished(target, key):
-            progress.advance(len(chosen) * settings.epochs, row.name)
-        else:
-            near = _neighbours(row, chosen, encoder)
-            job = _Job(base, chosen, contexts, near, settings, prompt, reserve, seed)
-            notes += job.run(row.name, target, key, progress)
-        models.append(Model(name=row.name, role=row.role, path=f"train/{row.name}"))
-    return models, list(dict.fromkeys(notes))
+        if not row.trained and not made.is_done(row):
+            made.combine(row)
+    models = [Model(name=r.name, role=r.role, path=f"train/{r.folder}") for r in rows]
+    return models, list(dict.fromkeys([*made.notes, *notes]))
 
 
-def _finished(folder: Path, key: str) -> bool:
-    done = folder / "training.json"
-    return done.is_file() and json.loads(done.read_text("utf-8"))["key"] == key
+def seen(job: "Job") -> int:
+    """How many examples a job reads, epoch by epoch."""
+    recipe, count = job.recipe, len(job.examples)
+    if recipe.steps is None:
+        return recipe.settings.epochs * count
+    whole, rest = divmod(recipe.steps, steps_of(count, recipe.settings))
+    return whole * count + min(count, rest * recipe.settings.batch_size)
 
 
-def _neighbours(row: Row, chosen: Sequence[Wording], encoder: Encoder) -> Neighbours | None:
-    if not row.triplet:
-        return None
-    queries = [w.query for w in chosen]
-    vectors = encoder.encode(queries)
-    return find_neighbours(vectors, queries, [w.original_id for w in chosen], row_name=row.name)
+def steps_of(count: int, settings: config.Train) -> int:
+    """Optimizer steps of an epoch of so many examples."""
+    return math.ceil(count / settings.batch_size)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Everything one row is trained from."""
+def _clear(out: Path, rows: Sequence[Row]) -> None:
+    """Remove the models of rows that are no longer wanted."""
+    keep = {row.folder for row in rows}
+    for path in out.iterdir() if out.is_dir() else ():
+        if path.is_dir() and not path.name.startswith(".") and path.name not in keep:
+            shutil.rmtree(path)
+
+
+@dataclass
+class _Making:
+    """What all rows are made from; wordings are tokenised and encoded once for all of them."""
 
     base: Path
     wordings: Sequence[Wording]
     contexts: Mapping[str, Sequence[Passage]]
-    neighbours: Neighbours | None
+    encoder: Encoder
+    out: Path
     settings: config.Train
     prompt: config.Prompt
     reserve: int
+    dev: Sequence[Wording]
     seed: int
+    key: str
+    notes: list[str] = field(default_factory=list)
 
-    def run(self, name: str, target: Path, key: str, progress: Progress) -> list[str]:
-        """Train one row into `target`, by way of a partial folder and a rename."""
-        from accord.models.base import give_memory_back, load_model, load_tokenizer, save_model
-        from accord.models.prompt import Prompter
-        from accord.train.examples import Examples
-        from accord.train.trainer import fit
+    def is_done(self, row: Row) -> bool:
+        """Whether the row was finished earlier under its key."""
+        return is_done(self.out / row.folder, self._key(row))
 
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        tokenizer = load_tokenizer(self.base)
-        prompter = Prompter(tokenizer, self.prompt.template)
-        model = load_model(self.base)
-        examples = self._tokenize(prompter, model)
-        settings = self.settings
-        fit(
-            model,
-            Examples(examples, self.neighbours, self.seed),
-            pad=tokenizer.pad_token_id,
-            folder=partial,
-            progress=progress,
-            note=name,
-            seed=self.seed,
-            **settings.model_dump(exclude={"loss", "specialists"}),
-        )
-        save_model(model, tokenizer, partial)
-        del model
-        gc.collect()
-        give_memory_back()
-        write_json(partial / "training.json", {"key": key, "examples": len(examples)})
+    def jobs(self, row: Row) -> list["Job"]:
+        """What has to be trained for a row: itself, or more seeds of what it is the mean of."""
+        if row.trained:
+            return [self._job(row, self.seed, self.out / row.folder)]
+        source = next(r for r in plan_rows(self.settings) if r.name == row.of)
+        return [
+            self._job(source, self.seed + n, self._seed_folder(source, n), note=f" seed {n}")
+            for n in range(1, row.soup or 1)
+            if not is_done(self._seed_folder(source, n), self._key(source, self.seed + n))
+        ]
+
+    def combine(self, row: Row) -> None:
+        """Make a row of models that are trained."""
+        from accord.train.combine import average, scale
+
+        source = next(r for r in plan_rows(self.settings) if r.name == row.of)
+        target, trained = self.out / row.folder, self.out / source.folder
+        aside = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        seeds = [self._seed_folder(source, n) for n in range(1, row.soup or 1)]
+        if row.scaled is not None:
+            scale(self.base, trained, row.scaled, aside)
+        else:
+            average([trained, *seeds], aside)
+        write_json(aside / DONE, {"key": self._key(row)})
         shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-        return self._notes(prompter, sum(e.cut for e in examples))
+        aside.rename(target)
+        for folder in seeds:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def _tokenize(self, prompter: "Prompter", model: Any) -> list["Example"]:
-        from accord.models.base import window
+    def _seed_folder(self, row: Row, n: int) -> Path:
+        return self.out / f".{row.folder}-seed-{n}"
+
+    def _job(self, row: Row, seed: int, target: Path, note: str = "") -> "Job":
+        from accord.train.arguments import Recipe
+        from accord.train.job import Job
+
+        chosen = select(row, self.wordings)
+        options = self.settings.options if row.loss == self.settings.loss else {}
+        recipe = Recipe(
+            f"{row.name}{note}", self.settings, row.loss, options, seed, self._steps(row)
+        )
+        dev = [w for w in self.dev if has_answer(w) and (w.type is None or w.type in row.types)]
+        return Job(
+            recipe,
+            self.base,
+            target,
+            self._key(row, seed),
+            tuple(self._example(w) for w in chosen),
+            self._neighbours(row, chosen) if row.triplet else None,
+            tuple(self._example(w) for w in dev) if self.settings.early_stopping else (),
+        )
+
+    def _steps(self, row: Row) -> int | None:
+        """As many steps as all specialists together, for a row that is trained for longer."""
+        if not row.longer:
+            return None
+        specialists = [r for r in plan_rows(self.settings) if r.role == "specialist"]
+        counts = [len(select(r, self.wordings)) for r in specialists]
+        return self.settings.epochs * sum(steps_of(count, self.settings) for count in counts)
+
+    def _key(self, row: Row, seed: int | None = None) -> str:
+        """The hash of all that the weights of a row depend on."""
+        chosen = [*select(row, self.wordings), *(self.dev if self.settings.early_stopping else ())]
+        learned = [(w.model_dump(mode="json"), self._passages(w)) for w in chosen]
+        without = {"specialists", "controls", "side_by_side", "report_to", "checkpoint_steps"}
+        return hash_json(
+            {
+                "shared": self.key,
+                "row": [row.loss, row.of, row.scaled, row.soup, self._steps(row)],
+                "settings": self.settings.model_dump(mode="json", exclude=without),
+                "prompt": self.prompt.model_dump(mode="json"),
+                "reserve": self.reserve,
+                "seed": self.seed if seed is None else seed,
+                "learned": learned,
+            }
+        )
+
+    def _passages(self, wording: Wording) -> list[tuple[str, str | None]]:
+        return [(p.text, p.title) for p in self.contexts[wording.id]]
+
+    @cached_property
+    def _examples(self) -> dict[str, "Example"]:
+        """Every wording as tokens, the same for all rows."""
+        from accord.models.base import load_tokenizer, window_of
+        from accord.models.prompt import Prompter
         from accord.train.examples import tokenize
 
-        return [
-            tokenize(
+        prompter = Prompter(load_tokenizer(self.base), self.prompt.template)
+        rows = plan_rows(self.settings)
+        wanted = {w.id for row in rows for w in select(row, self.wordings)}
+        some = [w for w in self.wordings if w.id in wanted]
+        if self.settings.early_stopping:
+            some += [w for w in self.dev if has_answer(w)]
+        found = {
+            w.id: tokenize(
                 prompter,
-                wording,
-                self.contexts[wording.id],
-                window=window(model.config),
+                w,
+                self.contexts[w.id],
+                window=window_of(self.base),
                 max_prompt=self.prompt.max_tokens,
                 reserve=self.reserve,
             )
-            for wording in self.wordings
-        ]
-
-    def _notes(self, prompter: "Prompter", cut: int) -> list[str]:
-        notes = []
+            for w in some
+        }
         if not prompter.has_chat_template:
-            notes.append("the tokenizer has no chat template: prompts are plain text")
-        if cut:
-            notes.append(f"training: passages were cut in {cut} prompts to fit the window")
-        return notes
+            self.notes.append("the tokenizer has no chat template: prompts are plain text")
+        if cut := sum(e.cut for e in found.values()):
+            self.notes.append(f"training: passages were cut in {cut} prompts to fit the window")
+        return found
+
+    def _example(self, wording: Wording) -> "Example":
+        return self._examples[wording.id]
+
+    @cached_property
+    def _vectors(self) -> dict[str, int]:
+        """The place of each wording in the encoder's vectors."""
+        return {w.id: n for n, w in enumerate(self.wordings)}
+
+    @cached_property
+    def _encoded(self) -> NDArray[np.float32]:
+        return self.encoder.encode([w.query for w in self.wordings])
+
+    def _neighbours(self, row: Row, chosen: Sequence[Wording]) -> Neighbours:
+        queries = [w.query for w in chosen]
+        vectors = self._encoded[[self._vectors[w.id] for w in chosen]]
+        return find_neighbours(vectors, queries, [w.original_id for w in chosen], row_name=row.name)

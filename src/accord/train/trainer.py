@@ -1,203 +1,238 @@
-"""The HF Trainer with the paper's loss.
+"""The HF Trainer with the losses of this project.
 
-Unusual: logits are formed for the answer's positions only (rows are left-padded, so these are the
-last ones of every row), and both losses are normalised over the whole global batch: cross-entropy
-by its answer tokens, the triplet by its examples. Accumulation therefore does not change the loss.
+Unusual: a batch holds token ids, and what the model is asked about them is the loss's affair
+(`views`); logits are formed for answer tokens only; both terms are normalised over the whole global
+batch, cross-entropy by its answer tokens, the second term by its examples, so neither accumulation
+nor the number of processes changes the loss. Batches are planned (`batches`), never sampled.
 """
 
-import json
-import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from torch.utils.data import DataLoader
+from transformers import Trainer
 
-from accord.errors import RunError
-from accord.models.base import CausalLM, device, give_memory_back, positions
-from accord.models.losses import answer_cross_entropy, mean_pool, triplet
-from accord.progress import Progress
-from accord.train.examples import Examples, collate
+from accord.models.base import CausalLM
+from accord.models.losses import IGNORED, answer_cross_entropy
+from accord.models.reading import answer_logits, can_pack, head_of, last_states
+from accord.train import checkpoints
+from accord.train.batches import Batches, Sizes, how_often
+from accord.train.examples import Batch, Example, Examples
+from accord.train.losses import second_term
+from accord.train.views import Pairs, Triplets
 
-TRIM_EVERY = 4  # steps
+BLANK = Example("", (0,), (0,), (0,), False)
+"""What a process reads where a last batch has nothing for it: all must take part in each pass."""
 
 
 class ConsistencyTrainer(Trainer):  # type: ignore[misc]
-    """L = L_CE + alpha * L_triplet (paper, section 3.2, equation 1)."""
+    """L = L_CE + alpha * L_2 (paper, section 3.2, equation 1), L_2 by the name of the loss.
 
-    def __init__(self, *, alpha: float, margin: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.alpha, self.margin = alpha, margin
-        # compute_loss divides by the global batch itself, so the Trainer must not divide again,
-        # and must count the answer tokens even for models that take no such argument.
+    `parts` holds the terms of the last step as they enter the loss, this process's share of them;
+    `names` the examples it was made of.
+    """
+
+    control: Any
+
+    def __init__(
+        self,
+        *,
+        model: CausalLM,
+        train_dataset: Examples,
+        loss: str,
+        options: Mapping[str, Any],
+        pad: int,
+        batch_size: int,
+        name: str = "model",
+        eval_dataset: Examples | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            model=model, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs
+        )
+        self.loss, self.options, self.pad, self.batch_size = loss, dict(options), pad, batch_size
+        # compute_loss divides by the global batch itself, so the Trainer must not divide again.
         self.loss_is_scaled_for_ga = True
-        self.model_accepts_loss_kwargs = True
-        self.parts = {"ce": 0.0, "triplet": 0.0}
-        self._examples = 1
+        self.head = head_of(model, name)
+        # What is spread over processes cannot be tried here.
+        whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        self.packed = train_dataset.needs == "triplets" and whole and can_pack(model, pad)
+        self.plan = self._plan(train_dataset)
+        self.writing: Path | None = None
+        self.grad_norm = float("nan")
+        self._anew()
+
+    def _anew(self) -> None:
+        """Forget the last step."""
+        self.parts: dict[str, float] = {"ce": 0.0}
+        self.names: list[str] = []
+        self.tokens = 0
+
+    def _plan(self, data: Examples) -> Batches:
+        args = self.args
+        sizes = Sizes(
+            self.batch_size, args.per_device_train_batch_size, args.world_size, args.process_index
+        )
+        lengths = [len(e.prompt) + len(e.answer) for e in data.examples]
+        reads = self.options.get("reads", "query")
+        seconds = [3 * len(getattr(e, reads)) for e in data.examples]
+        return Batches(
+            lengths,
+            [len(e.answer) for e in data.examples],
+            sizes,
+            seed=data.seed,
+            every=how_often(lengths, seconds, sizes.steps),
+        )
+
+    def get_train_dataloader(self) -> Any:
+        """The planned micro-batches of this process."""
+        return _loader(self.train_dataset, self.plan)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """Also count the examples of the global batch, by which the triplet is normalised."""
-        batches, tokens = super().get_batch_samples(*args, **kwargs)
-        self._examples = sum(len(b["labels"]) for b in batches) * self.args.world_size
-        self.parts = {"ce": 0.0, "triplet": 0.0}
-        return batches, tokens
+        """One step begins."""
+        self._anew()
+        return super().get_batch_samples(*args, **kwargs)
 
     def compute_loss(
         self,
         model: CausalLM,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Batch],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """This micro-batch's share of the loss of the global batch."""
         # One autocast around both passes: each weight is then cast to bf16 once, not twice.
         with self.accelerator.autocast():
-            return self._loss(model, inputs, return_outputs, num_items_in_batch)
-
-    def _loss(
-        self,
-        model: CausalLM,
-        inputs: dict[str, Tensor],
-        return_outputs: bool,
-        num_items_in_batch: Tensor | int | None,
-    ) -> Any:
-        mask = inputs["attention_mask"]
-        outputs = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=mask,
-            position_ids=positions(mask),
-            logits_to_keep=int(inputs["keep"]),
-            use_cache=False,
-        )
-        tokens = num_items_in_batch if num_items_in_batch is not None else 1
+            ce, second = self._terms(model, inputs["batch"])
+        self.parts["ce"] += float(ce.detach())
+        if second is not None:
+            self.parts[self.loss] = self.parts.get(self.loss, 0.0) + float(second.detach())
         # Under data parallelism gradients are averaged over processes; undo it for a sum.
-        world = self.args.world_size
-        ce = answer_cross_entropy(outputs.logits, inputs["labels"]) / tokens * world
-        self.parts["ce"] += float(ce.detach()) / world
-        loss = ce
-        if "triplet_ids" in inputs:
-            distance = self._triplet(model, inputs) / self._examples * world
-            self.parts["triplet"] += float(distance.detach()) / world
-            loss = loss + self.alpha * distance
-        return (loss, outputs) if return_outputs else loss
+        loss = (ce if second is None else ce + second) * self.args.world_size
+        return (loss, {}) if return_outputs else loss
 
-    def _triplet(self, model: CausalLM, inputs: dict[str, Tensor]) -> Tensor:
-        """All three branches in one forward pass of bare queries; all carry gradient."""
-        mask = inputs["triplet_mask"]
-        outputs = model(
-            input_ids=inputs["triplet_ids"],
-            attention_mask=mask,
-            position_ids=positions(mask),
-            output_hidden_states=True,
-            logits_to_keep=1,
-            use_cache=False,
+    def _terms(self, model: CausalLM, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """(cross-entropy, second term) as they enter the loss of the global batch."""
+        examples = batch.examples or (BLANK,)
+        partners = [(n, p) for n, p in enumerate(batch.partners) if p is not None]
+        # The partner of a pair is asked for the same answer after its own prompt.
+        rows = [(*e.prompt, *e.answer) for e in examples]
+        rows += [(*p.prompt, *examples[n].answer) for n, p in partners]
+        answers = [len(e.answer) for e in examples]
+        lengths = [*answers, *(answers[n] for n, _ in partners)]
+        logits = answer_logits(model, self.head, rows, lengths, pad=self.pad)
+        own = logits[: sum(answers)]
+        target = torch.tensor([token for e in examples for token in e.answer], device=own.device)
+        if not batch.examples:
+            target = torch.full_like(target, IGNORED)
+        ce = answer_cross_entropy(own, target) / batch.tokens
+        if batch.examples:
+            self.names += [e.name for e in batch.examples]
+            self.tokens += sum(map(len, rows))
+        views: dict[str, Any] = {}
+        if batch.branches is not None:
+            views["triplets"] = Triplets(_some(batch.branches), self._read(model))
+            reads = self.options.get("reads", "query")
+            read = [getattr(one, reads) for branch in batch.branches for one in branch]
+            self.tokens += sum(map(len, read))
+        elif self.train_dataset.needs == "pairs":
+            views["pairs"] = _pairs(own, logits[sum(answers) :], answers, [n for n, _ in partners])
+        if not views:
+            return ce, None
+        values = second_term(self.loss, self.options, views)
+        assert values is not None
+        # A blank example weighs nothing.
+        present = len(batch.branches[0]) if batch.branches is not None else len(batch.examples)
+        return ce, values[:present].sum() / batch.count
+
+    def _read(self, model: CausalLM) -> Any:
+        def read(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+            where = self.args.device
+            return last_states(model, rows, pad=self.pad, packed=self.packed, where=where)
+
+        return read
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Cross-entropy of an answer token of the evaluation examples, as `eval_loss`."""
+        data, sizes = self.eval_dataset, self.plan.sizes
+        lengths = [len(e.prompt) + len(e.answer) for e in data.examples]
+        plan = Batches(lengths, [len(e.answer) for e in data.examples], sizes, seed=0)
+        self.model_wrapped.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.args.device)
+        with torch.no_grad(), self.accelerator.autocast():
+            for inputs in _loader(data, plan):
+                ce, _ = self._terms(self.model_wrapped, inputs["batch"])
+                total += ce.double() * inputs["batch"].tokens
+        self._anew()
+        total = self.accelerator.reduce(total, "sum")
+        answered = sum(len(e.answer) for e in data.examples)
+        metrics = {"eval_loss": float(total) / answered}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
         )
-        # The last entry is the hidden state after the final norm.
-        anchor, positive, negative = mean_pool(outputs.hidden_states[-1], mask).chunk(3)
-        return triplet(anchor, positive, negative, self.margin)
+        return metrics
+
+    def summed(self) -> dict[str, float]:
+        """The terms of the last step and its tokens, over all processes."""
+        values = [*self.parts.values(), float(self.tokens)]
+        mine = torch.tensor(values, dtype=torch.float64, device=self.args.device)
+        everyone = self.accelerator.reduce(mine, "sum").tolist()
+        return dict(zip([*self.parts, "tokens"], everyone, strict=True))
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: the model's estimate wants tensors."""
+        return 0
+
+    def _get_grad_norm(self, model: CausalLM, grad_norm: Any = None) -> Any:
+        found = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.grad_norm = float(found)
+        return found
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.writing or self.args.output_dir)
+
+    def _save_checkpoint(self, model: CausalLM, trial: Any) -> None:
+        """Aside, then renamed; the checkpoint before it and the best one stay until then."""
+        folder = Path(self.args.output_dir)
+        name = f"{checkpoints.PREFIX}{self.state.global_step}"
+        self.writing = folder / checkpoints.ASIDE
+        super()._save_checkpoint(model, trial)
+        self.writing = None
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            checkpoints.complete(folder / checkpoints.ASIDE / name, folder / name)
+            checkpoints.prune(folder, {self.state.global_step, self.state.best_global_step or 0})
+        self.accelerator.wait_for_everyone()
+
+    def load_best(self) -> None:
+        """Take the weights of the best evaluation, if they are not the last ones."""
+        step = self.state.best_global_step
+        if step and step != self.state.global_step:
+            best = Path(self.args.output_dir) / f"{checkpoints.PREFIX}{step}"
+            self.state.best_model_checkpoint = str(best)
+            self._load_best_model()
 
 
-class _Log(TrainerCallback):  # type: ignore[misc]
-    """Per step: the parts of the loss into a JSONL file, progress to whoever watches."""
-
-    def __init__(self, path: Path, data: Examples, progress: Progress, note: str) -> None:
-        self.path, self.data, self.progress, self.note = path, data, progress, note
-        self.parts: Callable[[], dict[str, float]] = dict
-        self.left = len(data)
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.data.epoch = round(state.epoch or 0)
-        self.left = len(self.data)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        done = min(self.left, batch * args.world_size)
-        self.left -= done
-        if device() == "cpu" and state.global_step % TRIM_EVERY == 0:
-            # Batches of changing length fragment the heap: it would be 1 GB larger in the end.
-            # Not after every step, since the pages have to be cleared again when they come back.
-            give_memory_back()
-        self.progress.advance(done, self.note)
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        entry = {"step": state.global_step + 1, "epoch": self.data.epoch, **self.parts()}
-        if not all(math.isfinite(value) for value in entry.values()):
-            raise RunError(
-                f"train: {self.note}: the loss is not finite at step {entry['step']}; "
-                "lower train.learning_rate or use train.precision=fp32"
-            )
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+def _loader(data: Examples, plan: Batches) -> Any:
+    return DataLoader(data, batch_sampler=plan, collate_fn=_wrapped)
 
 
-def fit(
-    model: CausalLM,
-    data: Examples,
-    *,
-    pad: int,
-    folder: Path,
-    alpha: float,
-    margin: float,
-    epochs: int,
-    learning_rate: float,
-    warmup: float,
-    weight_decay: float,
-    batch_size: int,
-    micro_batch_size: int,
-    precision: str,
-    gradient_checkpointing: bool,
-    seed: int,
-    progress: Progress,
-    note: str,
-) -> None:
-    """Fine-tune `model` in place; the log of the steps goes to `folder`/log.jsonl.
+def _wrapped(batch: Batch) -> dict[str, Batch]:
+    return {"batch": batch}
 
-    Raises RunError if a loss is not finite.
-    """
-    if gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-    set_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # That would also fill every new tensor, at an eighth of the time, to show reads of memory that
-    # nobody wrote; it does not make results more repeatable.
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=epochs,
-        per_device_train_batch_size=micro_batch_size,
-        gradient_accumulation_steps=math.ceil(batch_size / micro_batch_size),
-        learning_rate=learning_rate,
-        lr_scheduler_type="cosine",
-        # Whole steps, rounded down: the first step of a warm-up has rate 0 and would be wasted.
-        warmup_steps=int(warmup * epochs * math.ceil(len(data) / batch_size)),
-        weight_decay=weight_decay,
-        optim="adamw_torch_fused",
-        bf16=precision == "bf16",
-        use_cpu=device() == "cpu",
-        seed=seed,
-        data_seed=seed,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-    )
-    if arguments.n_gpu > 1:  # several GPUs are for several specialists, not for nn.DataParallel
-        arguments._n_gpu = 1
-    log = _Log(folder / "log.jsonl", data, progress, note)
-    trainer = ConsistencyTrainer(
-        alpha=alpha,
-        margin=margin,
-        model=model,
-        args=arguments,
-        train_dataset=data,
-        data_collator=partial(collate, pad=pad),
-        callbacks=[log],
-    )
-    trainer.remove_callback(PrinterCallback)
-    log.parts = lambda: trainer.parts
-    trainer.train()
+
+def _some(branches: tuple[tuple[Example, ...], ...]) -> tuple[tuple[Example, ...], ...]:
+    return branches if branches[0] else ((BLANK,), (BLANK,), (BLANK,))
+
+
+def _pairs(own: Tensor, second: Tensor, answers: Sequence[int], paired: Sequence[int]) -> Pairs:
+    """The logits of those examples that have a partner, against the partners'."""
+    lengths = torch.tensor(answers, device=own.device)
+    owner = torch.arange(len(answers), device=own.device).repeat_interleave(lengths)
+    chosen = torch.isin(owner, torch.tensor(paired, device=own.device, dtype=owner.dtype))
+    first = own if len(paired) == len(answers) else own[chosen]
+    return Pairs(first, second, owner[chosen], len(answers))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from accord.errors import InputError
+from accord.files.rows import holds_rows
 from accord.progress import SILENT, Progress
 from accord.records import Id, Question, Record, Text, Variation, read_records
 from accord.vary.meaning import LONGEST, Limits, fold, meaning
@@ -58,11 +59,11 @@ class Group(NamedTuple):
 
 
 def read_log(path: Path) -> list[Logged]:
-    """A query log: JSONL with `query` where the name ends in .jsonl, else one query a line.
+    """A query log: rows with `query` where the name ends in .jsonl or .parquet, else lines.
 
     Raises InputError naming the line for what is neither.
     """
-    if path.suffix.lower() == ".jsonl":
+    if holds_rows(path):
         return read_records(path, Logged)
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from accord.models.base import CausalLM, Tokenizer, find_layers, positions
-from accord.models.losses import pad_left
+from accord.models.base import CausalLM, Tokenizer, find_layers, pad_left, positions
 
 Pool = Callable[[Tensor, Tensor], Tensor]
 

@@ -1,0 +1,123 @@
+"""What a causal language model makes of sequences of tokens, read for training.
+
+Two things are unusual. Rows are padded on the right and go without a mask: under causal attention
+nothing real looks at what comes after it, in any architecture, and attention without a mask is the
+fast one. And the head is handed the positions before answer tokens only, by a hook on its input, so
+that no other logits exist; soft-capping and the like of the model's own code still apply.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+from accord.errors import InputError
+from accord.models.base import CausalLM, pad_right
+
+Ids = Sequence[int]
+WIDTH = 128  # tokens of a row of packed sequences, unless one is longer
+
+
+def head_of(model: CausalLM, name: str) -> nn.Module:
+    """The language-model head; raises InputError naming the model if it has none."""
+    head = model.get_output_embeddings()
+    if head is None:
+        raise InputError(f"{name}: the model has no language-model head to train")
+    found: nn.Module = head
+    return found
+
+
+def answer_logits(
+    model: CausalLM, head: nn.Module, rows: Sequence[Ids], answers: Sequence[int], *, pad: int
+) -> Tensor:
+    """The logits that predict the last `answers[i]` tokens of `rows[i]`: [sum(answers), V].
+
+    `model` may be wrapped for data parallelism; `head` is that of the model inside.
+    """
+    ids = pad_right(rows, pad).to(head.weight.device)
+    width = ids.shape[1]
+    at = torch.cat(
+        [
+            torch.arange(len(row) - count - 1, len(row) - 1) + n * width
+            for n, (row, count) in enumerate(zip(rows, answers, strict=True))
+        ]
+    ).to(ids.device)
+
+    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0].flatten(0, 1)[at].unsqueeze(0), *inputs[1:])
+
+    handle = head.register_forward_pre_hook(before)
+    try:
+        logits: Tensor = model(input_ids=ids, use_cache=False).logits
+    finally:
+        handle.remove()
+    return logits[0]
+
+
+def last_states(
+    model: CausalLM, rows: Sequence[Ids], *, pad: int, packed: bool, where: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Hidden states after the last layer and norm of every token, and whose it is.
+
+    Returns [n, D] and [n], the sequences in order, n the sum of their lengths. `packed` puts
+    several short sequences into one row, where the model keeps them apart (`can_pack`).
+    """
+    places = pack([len(row) for row in rows]) if packed else [(n, 0) for n in range(len(rows))]
+    height = 1 + max(line for line, _ in places)
+    width = max(start + len(row) for row, (_, start) in zip(rows, places, strict=True))
+    ids = torch.full((height, width), pad)
+    # Positions count from 0 in every sequence; what is left of a row is one more sequence.
+    order = torch.arange(width).repeat(height, 1)
+    for row, (line, start) in sorted(zip(rows, places, strict=True), key=lambda one: one[1]):
+        ids[line, start : start + len(row)] = torch.tensor(row)
+        order[line, start:] = torch.arange(width - start)
+        order[line, start + len(row) :] = torch.arange(width - start - len(row))
+    at = [
+        torch.arange(start, start + len(row)) + line * width
+        for row, (line, start) in zip(rows, places, strict=True)
+    ]
+    outputs = model(
+        input_ids=ids.to(where),
+        position_ids=order.to(where) if packed else None,
+        output_hidden_states=True,
+        logits_to_keep=1,
+        use_cache=False,
+    )
+    lengths = torch.tensor([len(row) for row in rows])
+    owner = torch.arange(len(rows)).repeat_interleave(lengths).to(where)
+    # The last entry is the hidden state after the final norm. The logits take part with a factor of
+    # 0: what shards a model brings its weights back where its outputs carry a gradient.
+    hidden = outputs.hidden_states[-1].flatten(0, 1)[torch.cat(at).to(where)]
+    return hidden + 0 * outputs.logits.sum(), owner
+
+
+def pack(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """(row, start) for each of some sequences: the longest first, each where it first fits."""
+    width = max(WIDTH, *lengths)
+    filled: list[int] = []
+    places = [(0, 0)] * len(lengths)
+    for n in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
+        row = next((r for r, used in enumerate(filled) if used + lengths[n] <= width), len(filled))
+        filled += [0] * (row == len(filled))
+        places[n] = (row, filled[row])
+        filled[row] += lengths[n]
+    return places
+
+
+def can_pack(model: CausalLM, pad: int) -> bool:
+    """Whether the model keeps sequences of one row apart by their positions, tried on a few."""
+    size = min(model.get_input_embeddings().weight.shape[0], 1000)
+    lengths = (9, 5, 12)
+    ends = list(accumulate(lengths))
+    ids = [n * 7919 % size for n in range(ends[-1])]
+    rows = [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    where = model.get_input_embeddings().weight.device
+    was = model.training
+    model.eval()
+    with torch.no_grad():
+        together, _ = last_states(model, rows, pad=pad, packed=True, where=where)
+        apart, _ = last_states(model, rows, pad=pad, packed=False, where=where)
+    model.train(was)
+    scale = apart.abs().amax().clamp_min(1e-6)
+    return bool((together - apart).abs().amax() <= 1e-2 * scale)
