@@ -207,5 +207,5 @@ def retry_after(headers: Mapping[str, str]) -> float:
         if value.replace(".", "", 1).isdigit():
             return float(value)
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):  # a year or a day that no date has
         return 0.0
