@@ -290,6 +290,26 @@ def test_empty_and_truncated_answers_are_answers_and_counted(model, data, tmp_pa
     assert "two empty answers count as the same" in found.page.read_text("utf-8")
 
 
+def test_a_reply_with_half_a_surrogate_pair_fails_alone_or_is_kept_without_it(data, tmp_path):
+    """No file can hold it: in an id it is no id, and how an answer ended is told without it."""
+    odd = planned(data)[1].query
+    said = {"answer": "yes", "sources": [{"id": "p1"}]}
+
+    def script(number, body):
+        told = said | ({"sources": [{"id": "\ud83d"}]} if body["question"] == odd else {})
+        return Fault(status=200, body=json.dumps(told).encode())
+
+    with Proxy(NOBODY, script) as proxy:
+        found = run(f"{proxy.url}/ask", data, tmp_path / "s.json", passage_ids=IDS)
+    reason = f"passage ids at `{IDS}`: not a text that UTF-8 can hold"
+    assert found.failed == {reason: 1}
+    choice = {"message": {"content": "yes"}, "finish_reason": "\ud83d"}
+    body = json.dumps({"choices": [choice]}).encode()
+    with Proxy(NOBODY, lambda number, body_: Fault(status=200, body=body)) as proxy:
+        found = run(f"{proxy.url}/v1", data, tmp_path / "chat" / "s.json", api="chat")
+    assert not found.missing
+
+
 # Resuming
 
 

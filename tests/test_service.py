@@ -295,6 +295,7 @@ def test_a_path_that_is_optional_may_be_missing():
         ([True], "true or false in the list"),
         ([None], "null in the list"),
         ([""], "a text in the list"),
+        (["a", "\ud83d"], "not a text that UTF-8 can hold"),
     ],
 )
 def test_ids_are_texts_or_numbers(value, wanted):

@@ -241,11 +241,7 @@ def text(value: Any) -> str:
     """A check: a text that a file can hold."""
     if not isinstance(value, str):
         raise ValueError(f"{_kind(value)} instead of a text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half a surrogate pair
-        raise ValueError("not a text that UTF-8 can hold") from None
-    return value
+    return _encodable(value)
 
 
 def ids(value: Any) -> tuple[str, ...]:
@@ -255,7 +251,15 @@ def ids(value: Any) -> tuple[str, ...]:
     for one in value:
         if isinstance(one, bool) or not isinstance(one, str | int) or one == "":
             raise ValueError(f"{_kind(one)} in the list instead of an id")
-    return tuple(str(one) for one in value)
+    return tuple(_encodable(str(one)) for one in value)
+
+
+def _encodable(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        raise ValueError("not a text that UTF-8 can hold") from None
+    return value
 
 
 def _kind(value: Any) -> str:

@@ -138,7 +138,7 @@ class Client:
         if target.passage_ids is not None:
             paths[IDS] = target.passage_ids
             optional += [IDS] if fixed else []  # what was handed over need not come back
-        checks: dict[str, Check] = {ANSWER: text, IDS: ids}
+        checks: dict[str, Check] = {ANSWER: text, IDS: ids, ENDED: _ended}
         return Service(
             self.address,
             body=body,
@@ -163,6 +163,14 @@ class Client:
         from accord.probe.prompting import prompter
 
         return prompter(self.target.prompt)
+
+
+def _ended(value: Any) -> str | None:
+    """A check: why an answer ended; what says nothing that a file can hold is as if it lacked."""
+    try:
+        return text(value)
+    except ValueError:
+        return None
 
 
 def _of_file(path: Path | None) -> str | None:
