@@ -334,6 +334,16 @@ def test_answers_to_other_settings_or_wordings_are_never_mixed_in(tmp_path):
         ledger(scores)
 
 
+def test_variations_that_are_given_may_lie_where_those_made_here_would(tmp_path):
+    files = Files(tmp_path / "s.json")
+    write_records(files.variations, VARIATIONS)
+    files.require_room([files.variations], made=False)
+    with pytest.raises(InputError, match=r"s\.variations\.jsonl: is read by this command"):
+        files.require_room([files.variations], made=True)
+    with pytest.raises(InputError, match="is a folder"):
+        Files(Path())
+
+
 def test_two_probes_do_not_write_one_file_and_a_file_of_another_kind_is_left_alone(tmp_path):
     first = ledger(tmp_path / "s.json")
     with pytest.raises(InputError, match="another process is writing it"):

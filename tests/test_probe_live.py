@@ -1,6 +1,7 @@
 """`accord probe` against a model that is served for real, with a proxy between that misbehaves."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -436,6 +437,28 @@ def test_what_is_wrong_is_one_sentence_before_anything_is_asked(data, tmp_path, 
     line = refusal(accord(*command(data, tmp_path / "s.json", NOBODY), *more))
     assert words in line and SECRET not in line
     assert not tree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (".", "is a folder; a file is wanted"),
+        ("qa.jsonl", "qa.jsonl: is read by this command and would be overwritten"),
+        ("v.jsonl", "v.jsonl: is read by this command and would be overwritten"),
+        ("pipe", "is there and no ordinary file"),
+        ("page.json", "page.md: is a folder; a file is wanted"),
+    ],
+)
+def test_a_place_that_cannot_take_the_scores_is_named_and_left_alone(data, tmp_path, place, words):
+    """Also what is no file: a rename would put one in the place of a device."""
+    for name in ("qa.jsonl", "v.jsonl"):
+        (tmp_path / name).write_bytes((data / name).read_bytes())
+    (tmp_path / "page.md").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
+    line = refusal(accord(*command(tmp_path, tmp_path / place, NOBODY)))
+    assert line.startswith("-o: ") and words in line
+    assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_nobody_there_is_one_sentence_and_exit_code_1(data, tmp_path):

@@ -5,7 +5,7 @@ other settings are never mixed in.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ class Files:
     """Where the files of a probe are: STEM.answers.jsonl and its neighbours."""
 
     def __init__(self, scores: Path) -> None:
+        if not scores.name:  # `.` and `/`
+            raise InputError(f"-o: {scores}: is a folder; a file is wanted")
         stem = scores.name.removesuffix(".json")
         self.scores = scores
         self.answers = scores.with_name(f"{stem}.answers.jsonl")
@@ -29,6 +31,24 @@ class Files:
         self.settings = scores.with_name(f"{stem}.probe.json")
         self.page = scores.with_name(f"{stem}.md")
         self.verdict = scores.with_name(f"{stem}.gate.md")
+
+    def require_room(self, read: Iterable[Path | None], *, made: bool) -> None:
+        """Raise InputError where one of them would take the place of a folder, a device, or of a
+        file of `read`, the user's own. `made`: variations are written as well.
+        """
+        own = {path.resolve() for path in read if path is not None}
+        for path in vars(self).values():
+            if path == self.variations and not made:
+                continue
+            if path.is_dir():
+                raise InputError(f"-o: {path}: is a folder; a file is wanted")
+            if path.exists() and not path.is_file():
+                raise InputError(f"-o: {path}: is there and no ordinary file; choose another -o")
+            if path.resolve() in own:
+                raise InputError(
+                    f"-o: {path}: is read by this command and would be overwritten; choose "
+                    "another -o"
+                )
 
 
 class Ledger:

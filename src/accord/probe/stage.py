@@ -76,6 +76,9 @@ def probe(
     Raises InputError for what cannot be asked, RunError where nothing at all was answered.
     """
     files = Files(out)
+    # Before anything is asked: the answers would be there, and nowhere to put the scores.
+    read = [asking.qa, asking.variations, target.passages, target.prompt]
+    files.require_room(read, made=asking.variations is None)
     client = Client(target, patience or Patience(), _passages(target.passages))
     keeper = Gate(gate, summary=files.verdict) if gate else None
     _find_errors(keeper, measures)
