@@ -4,6 +4,7 @@ import itertools
 import json
 import threading
 import time
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -251,6 +252,22 @@ def test_headers_are_filled_from_the_environment_and_nothing_secret_is_shown(mon
     assert sent["X-Key"] == SECRET and sent["Authorization"].startswith("Basic ")
     assert asked.url == server.url + "/ask"
     assert SECRET not in found.detail and "t0ken" not in str(asked.error(found))
+
+
+def test_what_follows_the_question_mark_is_sent_as_it_is(monkeypatch):
+    """Names without a value and names that occur twice, and a value that is a space."""
+    query = "tag=a&tag=b&flag=&empty=&s=%20"
+    with Proxy(NOWHERE, lambda n, b: Fault(status=422, body=b"no tag")) as server:
+        (found,) = ask(f"{server.url}/ask?{query.replace('flag=', 'flag')}")
+    assert found.reason == "status 422"
+    ((path, _),) = server.heads
+    assert parse_qsl(urlsplit(path).query, True) == parse_qsl(query, True)
+
+
+@pytest.mark.parametrize("host", ["256.256.256.256", "xn--", "999.1.1.1:80"])
+def test_a_host_that_the_client_does_not_take_is_named(host):
+    with pytest.raises(InputError, match=rf"requests to a server: `http://{host}/ask` is no address"):
+        ask(f"http://{host}/ask")
 
 
 @pytest.mark.parametrize(("value", "why"), [(None, "not set"), ("", "not set"), ("ключ", "holds")])

@@ -68,12 +68,16 @@ class Door:
         headers = {**self.headers, **self._address.basic}
         try:
             found = httpx.get(
-                url, headers=headers, params=dict(self._address.query) or None, timeout=timeout
+                url, headers=headers, params=list(self._address.query) or None, timeout=timeout
             )
         except httpx.TimeoutException:
             return TIMEOUT
         except httpx.RequestError:
             return NO_ROUTE
+        except httpx.InvalidURL as error:  # of a host such as 256.1.1.1
+            raise InputError(
+                f"{WHERE}.base_url: {self.url} is no address that can be asked: {error}"
+            ) from None
         except (ImportError, ValueError):  # of a proxy that the environment names
             raise InputError(
                 f"{PURPOSE}: the proxy that the environment names cannot be used; mend HTTP_PROXY, "

@@ -38,4 +38,5 @@ def read_address(text: str, where: str) -> Address:
         raise InputError(f"{where} is not an address that begins http:// or https://")
     user, _, host = parts.netloc.rpartition("@")
     url = urlunsplit((parts.scheme, host, parts.path, "", ""))
-    return Address(url, user, tuple(parse_qsl(parts.query)))
+    # A name without a value may be a switch: `?debug`.
+    return Address(url, user, tuple(parse_qsl(parts.query, keep_blank_values=True)))

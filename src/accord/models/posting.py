@@ -48,12 +48,20 @@ class Poster:
         except ImportError:
             raise InputError(f'{purpose} need `pip install "accord[endpoints]"`') from None
         self.address, self.manners, self.heard = address, manners, False
-        self._secrets = [v for v in headers.values() if v] + [v for _, v in address.query if v]
+        values = [*headers.values(), *(value for _, value in address.query)]
+        self._secrets = [value for value in values if value.strip()]
         most = manners.concurrency
+        try:
+            httpx.URL(address.url)
+        except httpx.InvalidURL as error:  # of a host such as 256.1.1.1
+            shown = self.excerpt(str(error))
+            raise InputError(
+                f"{purpose}: `{address.url}` is no address that can be asked: {shown}"
+            ) from None
         try:
             self._client = httpx.Client(
                 headers={"User-Agent": f"accord/{__version__}", **headers, **address.basic},
-                params=dict(address.query) or None,
+                params=list(address.query) or None,
                 timeout=manners.timeout,
                 limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
             )
