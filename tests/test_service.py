@@ -1,5 +1,6 @@
 """JSON by POST to any server: bodies from templates, paths into replies, failures as values."""
 
+import base64
 import itertools
 import json
 import threading
@@ -242,7 +243,8 @@ def test_a_server_that_always_fails_is_not_asked_for_ever_and_one_bad_question_e
 def test_headers_are_filled_from_the_environment_and_nothing_secret_is_shown(monkeypatch):
     monkeypatch.setenv("MY_KEY", SECRET)
     headers = {"X-Key": "$MY_KEY", "Authorization": "Bearer ${MY_KEY}"}
-    quoting = Fault(status=422, body=f"bad key {SECRET} and pw-secret".encode())
+    basic = base64.b64encode(b"ann:pw-secret").decode()
+    quoting = Fault(status=422, body=f"bad key {SECRET} and ann:pw-secret, {basic}".encode())
     with Proxy(NOWHERE, lambda n, b: quoting) as server:
         url = server.url.replace("//", "//ann:pw-secret@") + "/ask?token=t0ken"
         asked = service(url, headers=headers)
@@ -252,6 +254,7 @@ def test_headers_are_filled_from_the_environment_and_nothing_secret_is_shown(mon
     assert sent["X-Key"] == SECRET and sent["Authorization"].startswith("Basic ")
     assert asked.url == server.url + "/ask"
     assert SECRET not in found.detail and "t0ken" not in str(asked.error(found))
+    assert "pw-secret" not in found.detail and basic not in found.detail
 
 
 def test_what_follows_the_question_mark_is_sent_as_it_is(monkeypatch):

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from accord import __version__
 from accord.errors import InputError
@@ -48,7 +48,8 @@ class Poster:
         except ImportError:
             raise InputError(f'{purpose} need `pip install "accord[endpoints]"`') from None
         self.address, self.manners, self.heard = address, manners, False
-        values = [*headers.values(), *(value for _, value in address.query)]
+        values = [*headers.values(), *address.basic.values()]
+        values += [unquote(address.user).partition(":")[2], *(value for _, value in address.query)]
         self._secrets = [value for value in values if value.strip()]
         most = manners.concurrency
         try:
