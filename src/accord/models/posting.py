@@ -53,8 +53,8 @@ class Poster:
         self._secrets = [value for value in values if value.strip()]
         most = manners.concurrency
         try:
-            httpx.URL(address.url)
-        except httpx.InvalidURL as error:  # of a host such as 256.1.1.1
+            _ = httpx.URL(address.url).host
+        except (httpx.InvalidURL, ValueError) as error:  # of hosts such as 256.1.1.1 and xn--
             shown = self.excerpt(str(error))
             raise InputError(
                 f"{purpose}: `{address.url}` is no address that can be asked: {shown}"
