@@ -269,7 +269,7 @@ def test_what_follows_the_question_mark_is_sent_as_it_is(monkeypatch):
 
 @pytest.mark.parametrize("host", ["256.256.256.256", "xn--", "999.1.1.1:80"])
 def test_a_host_that_the_client_does_not_take_is_named(host):
-    with pytest.raises(InputError, match=rf"requests to a server: `http://{host}/ask` is no address"):
+    with pytest.raises(InputError, match=rf"`http://{host}/ask` is no address that can be asked"):
         ask(f"http://{host}/ask")
 
 
@@ -294,6 +294,23 @@ def test_what_is_no_path_is_named_at_once(path):
 def test_a_path_may_begin_as_a_jsonpath(path):
     with Proxy(NOWHERE, lambda n, b: Fault(200, b'{"a": {"b": [{"c": "deep"}]}}')) as server:
         assert ask(server.url, paths={"answer": path})[0].values == {"answer": "deep"}
+
+
+@pytest.mark.parametrize(
+    "path", ["sort_by(x, &y)[*].id", "join(',', x)", "x[?contains(id, `5`)]", "floor(inf)"]
+)
+def test_a_function_that_cannot_take_a_reply_is_one_reason_whatever_the_reply_holds(path):
+    """JMESPath's own errors quote the value, which may be long and differs from reply to reply."""
+
+    def script(number, body):
+        text = body["question"] * 2000
+        x = [{"id": text}] if "contains" in path else text
+        return Fault(status=200, body=json.dumps({"x": x, "inf": float("inf")}).encode())
+
+    with Proxy(NOWHERE, script) as server:
+        found = ask(server.url, ["a", "b"], paths={"ids": path}, checks={"ids": ids})
+    assert [r.reason for r in found] == [f"no ids at `{path}`: the reply is not what it takes"] * 2
+    assert all("the reply has `x`" in r.detail and len(r.detail) < 300 for r in found)
 
 
 def test_a_path_that_is_optional_may_be_missing():

@@ -157,14 +157,19 @@ class Service:
         """The values of a reply, or a failure that says which is not where it should be."""
         values: dict[str, Any] = {}
         for name, path in self._compiled.items():
+            at = f"{name} at `{self.paths[name]}`"
             try:
                 value = path.search(reply)
+            except (ValueError, TypeError, ArithmeticError):  # of a JMESPath function
+                # What it says quotes the reply.
+                return self._misshapen(name, f"no {at}: the reply is not what it takes", reply)
+            try:
                 check = self.checks.get(name)
                 values[name] = check(value) if check and value is not None else value
-            except ValueError as error:  # of a check, or of a JMESPath function
-                return self._misshapen(name, f"{name} at `{self.paths[name]}`: {error}", reply)
+            except ValueError as error:
+                return self._misshapen(name, f"{at}: {error}", reply)
             if value is None and name not in self.optional:
-                return self._misshapen(name, f"no {name} at `{self.paths[name]}`", reply)
+                return self._misshapen(name, f"no {at}", reply)
         return values
 
     def _misshapen(self, name: str, reason: str, reply: Any) -> Failure:
