@@ -59,6 +59,7 @@ class Fault:
     cut: int = 0
     change: object = None
     endless: bool = False
+    headless: bool = False
 
 
 class Proxy:
@@ -93,6 +94,9 @@ class Proxy:
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
                     self.close_connection = True
                     return
+                if fault.headless:
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Padding:")
+                    self.drip()
                 if fault.status is not None:
                     reply = fault.status, fault.headers, fault.body
                 else:

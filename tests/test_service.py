@@ -208,9 +208,18 @@ def test_a_reply_without_end_and_one_too_large_are_given_up(monkeypatch):
     huge = reply("x" * 2000)
     endless = Fault(status=200, body=b"", endless=True)
     faults = {"first": reply(), "huge": huge, "endless": endless}
+    faults["headless"] = Fault(headless=True)
     with Proxy(NOWHERE, lambda n, body: faults[body["question"]]) as server:
         found = ask(server.url, list(faults), tries=1, timeout=0.5, concurrency=1)
-    assert [r.reason for r in found] == ["", "body of more than 4 MB", "timeout"]
+    assert [r.reason for r in found] == ["", "body of more than 4 MB", "timeout", "timeout"]
+
+
+def test_no_cookie_ties_one_question_to_another():
+    """A session would let a question be answered with the one before in mind."""
+    cookie = {"Set-Cookie": "session=1; Path=/"}
+    with Proxy(NOWHERE, lambda n, body: Fault(200, GOOD, cookie)) as server:
+        ask(server.url, "abc", concurrency=1)
+    assert len(server.heads) == 3 and not any("Cookie" in sent for _, sent in server.heads)
 
 
 def test_nobody_there_ends_it_and_the_rest_is_not_asked():

@@ -4,8 +4,11 @@ Redirects are not followed: a header with a key would go with them to another ho
 """
 
 import json
+import math
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -66,6 +69,10 @@ class Poster:
                 timeout=manners.timeout,
                 limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
             )
+            # A session would tie a question to those before it.
+            self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
+            self._clock = _Clock()
+            _hurry(self._client, self._clock)
         except (ImportError, ValueError):  # of a proxy that the environment names
             raise InputError(
                 f"{purpose}: the proxy that the environment names cannot be used; mend HTTP_PROXY, "
@@ -80,7 +87,7 @@ class Poster:
         """The reply to one JSON body. No word of a refusal is used: it may quote a key."""
         import httpx
 
-        until = time.monotonic() + self.manners.timeout
+        until = self._clock.until = time.monotonic() + self.manners.timeout
         body = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
         kind, begun = {"Content-Type": "application/json"}, False
         try:
@@ -126,6 +133,48 @@ class Poster:
         text = " ".join(text.split())
         shown = "".join(c if c.isprintable() else "?" for c in text)
         return shown if len(shown) <= SHOWN else shown[: SHOWN - 3] + "..."
+
+
+class _Clock(threading.local):
+    """When the request of this thread is late."""
+
+    until = math.inf
+
+
+class _Hurried:
+    """A network of httpcore, or a stream of it, whose reads end when the request is late.
+
+    The client's own timeout is for each read, and headers that trickle are read by it alone.
+    """
+
+    def __init__(self, inner: Any, clock: _Clock) -> None:
+        self._inner, self._clock = inner, clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def connect_tcp(self, *args: Any, **options: Any) -> "_Hurried":
+        return _Hurried(self._inner.connect_tcp(*args, **options), self._clock)
+
+    def start_tls(self, *args: Any, **options: Any) -> "_Hurried":
+        return _Hurried(self._inner.start_tls(*args, **options), self._clock)
+
+    def read(self, most: int, timeout: float | None = None) -> bytes:
+        import httpcore
+
+        left = self._clock.until - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("the reply does not begin")
+        found: bytes = self._inner.read(most, timeout=min(left, timeout or left))
+        return found
+
+
+def _hurry(client: "httpx.Client", clock: _Clock) -> None:
+    """Have a client read by `clock`: there is no public way to give it a network."""
+    for transport in (client._transport, *client._mounts.values()):
+        pool: Any = getattr(transport, "_pool", None)
+        if hasattr(pool, "_network_backend"):
+            pool._network_backend = _Hurried(pool._network_backend, clock)
 
 
 def _shown(response: "httpx.Response") -> str:
