@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from accord.cli import app
-from accord.errors import InputError
+from accord.errors import InputError, RunError
 from accord.evaluate.stage import evaluate
 from accord.probe import wordings
 from accord.probe.client import Client
@@ -332,6 +332,28 @@ def test_answers_to_other_settings_or_wordings_are_never_mixed_in(tmp_path):
     first.files.answers.write_bytes(before)
     with pytest.raises(InputError, match=r"s\.probe\.json, .* cannot be read"):
         ledger(scores)
+
+
+def test_an_answer_that_stands_there_twice_is_named_before_anything_is_asked(tmp_path):
+    first = ledger(tmp_path / "s.json")
+    (ask, *_) = own_asks(QUESTIONS, VARIATIONS, 1)
+    first.add(ask.answered("m", "x", []))
+    first.close()
+    path = first.files.answers
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(InputError, match=r"s\.answers\.jsonl: `q1` .* twice; delete one"):
+        ledger(tmp_path / "s.json")
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path):
+    kept = ledger(tmp_path / "s.json")
+    own = own_asks(QUESTIONS, VARIATIONS, 1)
+    kept.lines.file.close()
+    kept.lines.file = open("/dev/full", "wb")  # noqa: SIM115, PTH123
+    with pytest.raises(RunError, match=r"s\.answers\.jsonl: .* cannot be written: No space left"):
+        kept.add(own[0].answered("m", "x", []))
+    kept.close()  # what is not written yet cannot be written now either
+    assert kept.todo(own) == own
 
 
 def test_variations_that_are_given_may_lie_where_those_made_here_would(tmp_path):

@@ -6,6 +6,7 @@ A finished answer is appended at once: what was paid for survives a kill.
 import fcntl
 import json
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -71,7 +72,8 @@ class Lines:
         """Close the file."""
         with self.lock:
             if self.file is not None:
-                self.file.close()
+                with suppress(OSError):  # of what could not be added, which was said then
+                    self.file.close()
                 self.file = None
 
 

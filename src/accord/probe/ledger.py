@@ -131,4 +131,10 @@ class Ledger:
                 "not how it stands in the questions and variations now; --force starts anew, or "
                 "choose another -o"
             )
-        self.answers[answer.id, answer.contexts, answer.repeat] = answer
+        key = answer.id, answer.contexts, answer.repeat
+        if key in self.answers:
+            raise InputError(
+                f"{self.files.answers}: `{answer.id}` with contexts `{answer.contexts}` and repeat "
+                f"{answer.repeat} stands there twice; delete one of the two lines"
+            )
+        self.answers[key] = answer
