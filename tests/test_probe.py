@@ -239,6 +239,7 @@ def test_the_settings_of_a_probe_hold_no_key(monkeypatch):
     "changed",
     [
         {"url": "http://localhost:9/other"},
+        {"url": f"{URL}?collection=other"},
         {"model": "other"},
         {"body": '{"q": "{{ query }}"}'},
         {"answer": "text"},

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from accord.errors import InputError
 from accord.models.address import read_address
@@ -70,7 +71,8 @@ class Client:
         return {
             "url": self.address.url,
             "model": self.name,
-            # Digests: somebody may have written a key into a body.
+            # Digests: somebody may have written a key into a body or behind the `?`.
+            "query": _digest(urlencode(self.address.query)) if self.address.query else None,
             "body": _digest(self.body.text),
             "fixed": _digest(self.fixed_body.text) if self.fixed_body else None,
             "paths": self.own.paths,
