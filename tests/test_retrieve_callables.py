@@ -222,3 +222,17 @@ def test_the_source_is_the_file_of_the_module(module, tmp_path):
 def test_metadata_that_is_no_mapping_is_not_looked_into(module):
     code = "def find(query): return [{'id': 'p1', 'metadata': 'x'}]"
     assert ids(*search(module(code), id_field="source")) == ["p1"]
+
+
+def test_rows_of_numpy_come_through_and_an_error_without_words_is_one(module):
+    code = """
+        import numpy as np
+        class Mute(Exception):
+            def __str__(self): raise RuntimeError
+        def find(query): return list(zip(np.array([3, 1]), np.array([0.5, 0.25])))
+        def fail(query): raise Mute
+    """
+    (found,) = search(module(code))
+    known = Collection([Passage(id=str(n), text=f"text {n}") for n in range(5)])
+    assert [r.id for r in clean("q", found, 3, known).passages] == ["3", "1"]
+    assert search(module(code), "fail") == [Failure("raised Mute")]

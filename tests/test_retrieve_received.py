@@ -148,3 +148,31 @@ def test_our_own_records_pass_as_they_are():
     own = Ranked(id="p1", score=0.5)
     assert read([own]).passages == (own,)
     assert read([own]).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("odd", "problem"),
+    [
+        ("\ud83d", "malformed"),
+        ({"id": "\ud83d"}, "malformed"),
+        ({"text": "half \ud83d"}, "malformed"),
+        ({"id": "x", "text": "half \ud83d"}, "unknown"),
+        ({"id": 10**5000}, "malformed"),
+    ],
+)
+def test_what_no_file_can_hold_is_dropped_and_counted(odd, problem):
+    found = clean("q", [odd, "p1"], 3, KNOWN)
+    assert [r.id for r in found.passages] == ["p1"] and found.problems == (problem,)
+    titled = clean("q", [{"id": "x", "text": "all well", "title": "\ud83d"}], 3, KNOWN)
+    (kept,) = titled.passages
+    assert kept.model_extra == {"text": "all well"}
+    assert clean("q", Failure("raised \ud83d"), 3, KNOWN).failed == "raised ?"
+
+
+def test_numbers_of_numpy_are_ids_as_well():
+    """An index such as FAISS gives its rows as such."""
+    known = Collection([Passage(id=str(n), text=f"text {n}") for n in range(5)])
+    found = [(np.int64(3), np.float32(0.5)), np.int32(1), {"id": np.uint8(2)}]
+    assert [(r.id, r.score) for r in clean("q", found, 3, known).passages] == [
+        ("3", 0.5), ("1", 0.5), ("2", 1 / 3),
+    ]  # fmt: skip

@@ -10,6 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,13 +151,16 @@ def _ask(target: Target, query: str, k: int, id_field: str | None) -> list[Any] 
 
 
 def _said(error: Exception) -> str:
-    line = str(error).strip().split("\n", 1)[0][:120]
+    try:
+        line = str(error).strip().split("\n", 1)[0][:120]
+    except Exception:  # noqa: BLE001  of the user's code, too
+        line = ""
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 def _plain(item: Any, id_field: str | None) -> Any:
     """A result without objects of other packages: as it is, a pair, or a mapping."""
-    if isinstance(item, Ranked | str | int):
+    if isinstance(item, Ranked | str | Integral):
         return item
     if isinstance(item, tuple | list):
         return tuple(_plain(part, id_field) if n == 0 else part for n, part in enumerate(item))

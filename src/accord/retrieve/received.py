@@ -9,7 +9,8 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsFloat
+from numbers import Integral
+from typing import Any, SupportsFloat, TypeGuard
 
 from accord.records import Passage, Ranked, Record
 
@@ -59,7 +60,9 @@ def clean(query: str, found: Any, k: int, known: Collection) -> Ranking:
     it. Where a score is missing it is 1 / place.
     """
     if isinstance(found, Failure):
-        return Ranking(query=query, failed=found.reason)
+        # What a file cannot hold, such as half a surrogate pair, may be in it.
+        reason = found.reason.encode("utf-8", "replace").decode()
+        return Ranking(query=query, failed=reason)
     if not isinstance(found, Sequence) or isinstance(found, str | bytes):
         return Ranking(query=query, failed=f"gave a {type(found).__name__}, not a list")
     problems: list[str] = []
@@ -109,7 +112,7 @@ def _read(item: Any, place: int, known: Collection) -> tuple[Ranked | None, str 
     if text is not None and text != known.texts.get(id_):
         own |= {"text": text}
         title = fields.get("title") or _metadata(fields).get("title")
-        own |= {"title": title} if isinstance(title, str) and title.strip() else {}
+        own |= {"title": title} if _is_text(title) else {}
     return Ranked.model_validate(own), "score" if odd else None
 
 
@@ -117,7 +120,7 @@ def _fields(item: Any, known: Collection) -> Mapping[str, Any]:
     """A result by field; a string is an id if it is a known one or a single word, else a text."""
     if isinstance(item, Mapping):
         return item
-    if isinstance(item, int) and not isinstance(item, bool):
+    if isinstance(item, Integral) and not isinstance(item, bool):
         return {"id": item}
     if isinstance(item, str):
         return {"id": item} if item in known.texts or len(item.split()) == 1 else {"text": item}
@@ -127,17 +130,36 @@ def _fields(item: Any, known: Collection) -> Mapping[str, Any]:
 def _identity(fields: Mapping[str, Any], known: Collection) -> tuple[str | None, str | None]:
     """(id, text) of a result: a known id before another, else one made from the text."""
     text = _first(fields, TEXTS)
-    text = text if isinstance(text, str) and text.strip() else None
+    text = text if _is_text(text) else None
     named = [*(fields.get(name) for name in IDS), *(_metadata(fields).get(name) for name in IDS)]
-    ids = [
-        str(value)
-        for value in named
-        if isinstance(value, str | int) and not isinstance(value, bool) and value != ""
-    ]
+    ids = [id_ for value in named if (id_ := _id(value)) is not None]
     id_ = next((i for i in ids if i in known.texts), ids[0] if ids else None)
     if text is not None and id_ not in known.texts:
         id_ = known.ids.get(text) or id_ or text_id(text)
     return id_, text
+
+
+def _id(value: Any) -> str | None:
+    """An id: a text, or a whole number (of numpy as well); None for what is none."""
+    if not isinstance(value, str | Integral) or isinstance(value, bool) or value == "":
+        return None
+    try:
+        found = str(value)  # ValueError for thousands of digits
+        found.encode()
+    except ValueError:
+        return None
+    return found
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Whether it is a text that says something and that a file can hold."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
 
 
 def _metadata(fields: Mapping[str, Any]) -> Mapping[str, Any]:
