@@ -407,6 +407,14 @@ def test_the_page_says_how_inconsistent_and_shows_answers_side_by_side():
     assert html.count("<table>") == 3
 
 
+def test_where_no_rewording_kept_its_passages_nothing_stands_in_for_them():
+    own = own_asks(QUESTIONS, VARIATIONS, 1)
+    scores = scored([a.answered("m", "yes", [f"p{n}"]) for n, a in enumerate(own)])
+    said = where_from(scores["models"]["m"])
+    assert "no rewording kept its passages" in said and "stand in" not in said
+    assert said in page(scores, "m")
+
+
 def test_what_is_missing_cut_off_or_empty_is_on_the_page():
     scores = scored(
         answers(["a", "", "", "b", "c"]),

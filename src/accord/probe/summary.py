@@ -7,6 +7,7 @@ from accord.evaluate.attributed import percent
 from accord.evaluate.shown import counted
 
 SHOWN, DISTINCT, LONGEST = 3, 4, 400  # questions, answers of each, characters of one
+_NONE_KEPT = "it cannot be told: no rewording kept its passages, and they could not be held fixed"
 
 
 def page(scores: Mapping[str, Any], name: str) -> str:
@@ -42,6 +43,8 @@ def where_from(row: Mapping[str, Any]) -> str:
     """Where the inconsistency comes from, in a sentence and what it rests on."""
     own = row["attribution"]
     said = own.get("sentence")
+    if not said and own["how"] == "observed":
+        return f"Where it comes from: {_NONE_KEPT}."
     return f"{said} ({own['note']})" if said else f"Where it comes from: {own['note']}."
 
 
