@@ -22,7 +22,7 @@ EXACT = {"epochs": 3, "precision": "fp32", "checkpoint_steps": 2, "learning_rate
 
 @pytest.fixture(scope="module")
 def prepared(make_model, tmp_path_factory):
-    """(config, run folder), all done that training needs; dropout would tell on a lost RNG state."""
+    """(config, run folder), ready to train; dropout would tell on a lost RNG state."""
     small = make_model("gpt2", resid_pdrop=0.1, embd_pdrop=0.1)
     folder = tmp_path_factory.mktemp("kills")
     config = example_config(folder, small, train=ONE | EXACT | {"loss": "triplet"})

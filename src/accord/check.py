@@ -293,7 +293,8 @@ def _disk(config: Config, folder: Path) -> Iterator[Finding]:
     needed = size * (left + checkpoints)
     place = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.is_dir())
     free = shutil.disk_usage(place).free
-    text = f"{needed / 1e9:.1f} GB for {models} models and checkpoints, {free / 1e9:.1f} GB free at {place}"
+    text = f"{needed / 1e9:.1f} GB for {models} models and checkpoints, "
+    text += f"{free / 1e9:.1f} GB free at {place}"
     if needed > free:
         raise InputError(f"-o {folder}: no space left: needs {text}; choose another disk with -o")
     yield Finding("ok", "disk", text)

@@ -52,7 +52,7 @@ def answer_logits(
         logits: Tensor = model(input_ids=ids, use_cache=False).logits
     finally:
         handle.remove()
-    return logits[0]
+    return logits.squeeze(0)  # not logits[0], whose backward copies the whole gradient
 
 
 def last_states(

@@ -124,7 +124,7 @@ class ConsistencyTrainer(Trainer):  # type: ignore[misc]
         answers = [len(e.answer) for e in examples]
         lengths = [*answers, *(answers[n] for n, _ in partners)]
         logits = answer_logits(model, self.head, rows, lengths, pad=self.pad)
-        own = logits[: sum(answers)]
+        own = logits[: sum(answers)] if partners else logits  # a slice costs a copy
         target = torch.tensor([token for e in examples for token in e.answer], device=own.device)
         if not batch.examples:
             target = torch.full_like(target, IGNORED)
