@@ -17,7 +17,7 @@ from accord.progress import SILENT, Progress
 from accord.records import Model, Passage, Wording, write_json
 from accord.runs import hash_json
 from accord.train.neighbours import Neighbours, find_neighbours
-from accord.train.plan import Row, has_answer, plan_rows, require_enough, require_kinds, select
+from accord.train.plan import Row, empty_kinds, has_answer, plan_rows, require_enough, select
 from accord.train.workers import DONE, is_done, run_all
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ def train(
     """
     rows = plan_rows(settings)
     require_enough(rows, wordings)
-    require_kinds(rows, wordings)
     made = _Making(
         base, wordings, contexts, encoder, out, settings, prompt, reserve, dev, seed, key
     )
@@ -70,7 +69,7 @@ def train(
         if not row.trained and not made.is_done(row):
             made.combine(row)
     models = [Model(name=r.name, role=r.role, path=f"train/{r.folder}") for r in rows]
-    return models, list(dict.fromkeys([*made.notes, *notes]))
+    return models, list(dict.fromkeys([*empty_kinds(rows, wordings), *made.notes, *notes]))
 
 
 def seen(job: "Job") -> int:
