@@ -7,8 +7,9 @@
 
 `triplet` and `trl` train SmolLM2-135M-Instruct on sequences of 300 tokens of the help-centre
 example, the last 60 of them the answer, in batches of 16 (4 at once); triplets read its questions.
-The two sides take turns, each from the same weights; a first step of each turn is not counted. Seconds are
-CPU seconds of the process, and wall clock beside them; the ratio is the median over turns.
+The two sides take turns, each from the same weights; a first step of each turn is not counted.
+Seconds are CPU seconds of the process, and wall clock beside them; the ratio is the median over
+turns.
 
 `memory` takes a training step of each side in a process of its own and prints the peak of its
 memory above what it held before. The naive way is transformers' own loss over all positions.
@@ -170,7 +171,7 @@ class Side:
         found = Dataset.from_dict(
             {
                 "input_ids": [[*e.prompt, *e.answer] for e in rows],
-                "completion_mask": [[0] * len(e.prompt) + [1] * len(e.answer) for e in rows],
+                "labels": [[-100] * len(e.prompt) + [*e.answer] for e in rows],
             }
         )
         trainer = SFTTrainer(

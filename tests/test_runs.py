@@ -99,7 +99,7 @@ CHANGES = {
     "evaluate.resamples=300": after("evaluate"),
     "merge.density=0.5": after("merge"),
     "weigh.a=3": after("weigh"),
-    "train.alpha=0.2": after("train"),
+    "train.weight_decay=0.2": after("train"),
     "retrieve.k=1": after("retrieve"),
     "generate.max_new_tokens=5": after("train"),  # it leaves less room for the prompt
     "vary.max_per_question=1": after("vary"),
@@ -190,7 +190,9 @@ def test_from_and_until_bound_the_work(settings, folder, tmp_path):
     ]
     with pytest.raises(InputError, match="weigh needs the stage train"):
         work(settings, tmp_path / "new", first="weigh")
-    assert work(settings, folder, "train.alpha=9", first="evaluate") == []  # earlier as they are
+    assert (
+        work(settings, folder, "train.weight_decay=9", first="evaluate") == []
+    )  # earlier as they are
 
 
 def test_two_runs_with_one_seed_are_the_same_and_another_seed_is_not(settings, finished, tmp_path):

@@ -28,6 +28,7 @@ MANIFEST = "manifest.json"
 KEY = ".key"
 LOCK = ".lock"
 HASHES = ".hashes.json"
+LOG = "log.jsonl"  # of a training: it tells times, and nothing depends on it
 
 
 class Run:
@@ -140,7 +141,7 @@ class Run:
         """Hash the stage's files and write its manifest."""
         folder = self.stage(stage)
         files = sorted(
-            p for p in folder.rglob("*") if p.is_file() and p.name not in {MANIFEST, KEY}
+            p for p in folder.rglob("*") if p.is_file() and p.name not in {MANIFEST, KEY, LOG}
         )
         outputs = {str(p.relative_to(folder)): self.hash_file(p) for p in files}
         self.save_hashes()
@@ -163,7 +164,7 @@ class Run:
 
     def hash_folder(self, folder: Path) -> str:
         """One hash of all files under a folder, by relative name."""
-        files = sorted(p for p in folder.rglob("*") if p.is_file())
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != LOG)
         return hash_json({str(p.relative_to(folder)): self.hash_file(p) for p in files})
 
     def save_hashes(self) -> None:

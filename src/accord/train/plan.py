@@ -96,7 +96,7 @@ def empty_kinds(rows: Sequence[Row], wordings: Sequence[Wording]) -> list[str]:
         if row.role == "specialist" and not any(w.type for w in select(row, wordings)):
             kinds = ", ".join(f"`{kind}`" for kind in row.types)
             said.append(
-                f"train.specialists.{row.name}: no training question has a variation of {kinds}, so "
-                "it learns the originals alone; add the kind to vary.types, or drop the row"
+                f"train.specialists.{row.name}: no training question has a variation of {kinds}, "
+                "so it learns the originals alone; add the kind to vary.types, or drop the row"
             )
     return said
