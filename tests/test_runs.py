@@ -24,7 +24,8 @@ from accord.runs import Run, hash_json, read_config
 @pytest.fixture(scope="module", autouse=True)
 def parrot():
     """A backend that needs no worker: its answers depend on the model's bytes and the query."""
-    registry.components("backends")
+    for kind in registry.KINDS:
+        registry.components(kind)
     before = dict(registry._components)
 
     @register("backends", "parrot")
