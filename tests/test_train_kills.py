@@ -44,6 +44,7 @@ def weights(run):
     }
 
 
+@pytest.mark.slow
 def test_killed_at_ten_moments_the_weights_are_bit_identical(prepared, tmp_path):
     """Also while a checkpoint is written: every other kill waits for one that is being made."""
     config, run = prepared
