@@ -65,6 +65,13 @@ def test_scores_are_those_of_the_reference_packages():
     assert all(scores["detectable"][metric] > 0 for metric in ALWAYS)
 
 
+def test_answers_without_any_rewording_have_accuracy_alone():
+    answers, references = data(questions=5)
+    scores = evaluate([a for a in answers if a.original_id is None], references, resamples=100)
+    for row in scores["models"].values():
+        assert row["rouge_l"] > 0 and row["rs"] is None and row["pairs"] == 0
+
+
 def test_by_type_adds_up():
     answers, references = data()
     for row in quick(answers, references)["models"].values():

@@ -167,6 +167,8 @@ def _guard(own: Scored, shared: Shared, chosen: Metrics) -> dict[str, Any]:
         return {}
     found: Counter[str] = Counter()
     for seed in own.seeds.values():
+        if "containment" not in seed.pairs:  # not one pair of answers
+            continue
         refused = shared.star & (seed.pairs["containment"] == 0)  # it scores 0 what it refuses
         texts = [seed.texts[i] for i in refused.nonzero()[0]]
         if texts:
