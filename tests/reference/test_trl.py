@@ -1,4 +1,4 @@
-"""Fine-tuning against TRL's SFTTrainer: the same losses, gradient norms and weights, step by step."""
+"""Fine-tuning against TRL: the same losses, gradient norms and weights, step by step."""
 
 import copy
 
@@ -28,7 +28,7 @@ def planned(data, micro):
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 @pytest.mark.parametrize("micro", [8, 2])
 def test_cross_entropy_training_is_that_of_trl(family, micro, tmp_path):
-    """Answers of very different lengths: a mean over micro-batches would not be a mean of tokens."""
+    """Answers of very different lengths: a mean over micro-batches is no mean over tokens."""
     model, data = tiny_model(family), make_examples(16, loss="ce")
     theirs = copy.deepcopy(model)
     rows = planned(data, micro)
