@@ -93,8 +93,20 @@ def last_states(
 
 
 def pack(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """(row, start) for each of some sequences: the longest first, each where it first fits."""
-    width = max(WIDTH, *lengths)
+    """(row, start) for each of some sequences, in as few rows as WIDTH needs, all about as full."""
+    longest = max(lengths)
+    widest = max(WIDTH, longest)
+    rows = -(-sum(lengths) // widest)
+    # Narrower rows have less to pad; the narrowest of which there are no more than that.
+    for width in range(max(longest, -(-sum(lengths) // rows)), widest):
+        places = _first_fit(lengths, width)
+        if max(row for row, _ in places) < rows:
+            return places
+    return _first_fit(lengths, widest)
+
+
+def _first_fit(lengths: Sequence[int], width: int) -> list[tuple[int, int]]:
+    """The longest first, each in the first row of `width` with room for it."""
     filled: list[int] = []
     places = [(0, 0)] * len(lengths)
     for n in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
