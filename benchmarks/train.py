@@ -289,7 +289,8 @@ def memory_of(side: str) -> None:
     if side == "ours":
         ids = rows.tolist()
         logits = answer_logits(model, head_of(model, "m"), ids, [ANSWER] * 8, pad=0)
-        loss = answer_cross_entropy(logits, rows[:, -ANSWER:].reshape(-1)) / (8 * ANSWER)
+        target = rows[:, -ANSWER:].reshape(-1)
+        loss = answer_cross_entropy(logits, target, overwrite=True) / (8 * ANSWER)
     else:
         labels = rows.clone()
         labels[:, :-ANSWER] = -100

@@ -73,6 +73,22 @@ def test_the_gradient_of_every_loss_is_that_of_float64_differences():
             )
 
 
+def test_a_gradient_written_over_the_logits_is_the_same_and_keepers_are_stopped():
+    weight, states = random(9, 4).requires_grad_(), random(150, 4, seed=1)
+    target = torch.arange(150) % 9
+    found = []
+    for overwrite in (False, True):
+        weight.grad = None
+        answer_cross_entropy(states @ weight.T, target, overwrite=overwrite).backward()
+        found.append(weight.grad.clone())
+    assert torch.equal(*found)
+    logits = states @ weight.T
+    kept = logits.square().sum()  # runs backward after what comes later
+    both = kept + answer_cross_entropy(logits, target, overwrite=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        both.backward()
+
+
 def test_no_answer_tokens_give_a_loss_of_zero_that_carries_a_gradient():
     logits = torch.zeros(0, 5, requires_grad=True)
     loss = answer_cross_entropy(logits, torch.zeros(0, dtype=torch.long))

@@ -23,11 +23,11 @@ class _CrossEntropy(torch.autograd.Function):  # type: ignore[misc]
 
     torch's own holds the logits in fp32, their log-softmax and its gradient: with a vocabulary of
     262,144 a megabyte each for every answer token. This holds the logits as they came, and one
-    gradient of their type.
+    gradient of their type, or writes the gradient over them.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, target: Tensor, overwrite: bool) -> Tensor:
         total = logits.new_zeros((), dtype=_wide(logits))
         norms = []
         for part, wanted in zip(logits.split(CHUNK), target.split(CHUNK), strict=True):
@@ -37,12 +37,15 @@ class _CrossEntropy(torch.autograd.Function):  # type: ignore[misc]
             total += (norm - own)[wanted != IGNORED].sum()
             norms.append(norm)
         ctx.save_for_backward(logits, target, torch.cat(norms))
+        ctx.overwrite = overwrite
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         logits, target, norms = ctx.saved_tensors
-        out = torch.empty_like(logits)
+        # In place torch counts a version: whoever kept the logits for a backward of its own is
+        # stopped by an error, and gets no wrong gradient.
+        out = logits if ctx.overwrite else torch.empty_like(logits)
         for start in range(0, len(logits), CHUNK):
             rows = slice(start, start + CHUNK)
             wanted = target[rows].unsqueeze(-1)
@@ -50,26 +53,27 @@ class _CrossEntropy(torch.autograd.Function):  # type: ignore[misc]
             part = (logits[rows].to(norms.dtype) - norms[rows].unsqueeze(-1)).exp_()
             part.scatter_add_(-1, wanted.clamp_min(0), torch.full_like(part[:, :1], -1.0))
             out[rows] = part.mul_(grads[0] * (wanted != IGNORED))
-        return out, None
+        return out, None, None
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def answer_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def answer_cross_entropy(logits: Tensor, target: Tensor, *, overwrite: bool = False) -> Tensor:
     """Summed cross-entropy over answer tokens.
 
     Args:
         logits: [n, V], each of the position before its answer token.
         target: [n], the answer tokens; -100 is left out.
+        overwrite: the backward pass, of which there is one, may write over the logits.
 
     Returns:
         A scalar in fp32; divide by the answer tokens of the whole global batch.
     """
     if not len(logits):
         return logits.sum().to(_wide(logits))
-    total: Tensor = _CrossEntropy.apply(logits, target)
+    total: Tensor = _CrossEntropy.apply(logits, target, overwrite)
     return total
 
 

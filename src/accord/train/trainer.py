@@ -17,12 +17,18 @@ from transformers import Trainer
 
 from accord.models.base import CausalLM
 from accord.models.losses import IGNORED, answer_cross_entropy
-from accord.models.reading import answer_logits, can_pack, head_of, last_states
+from accord.models.reading import (
+    answer_logits,
+    answers_and_states,
+    can_pack,
+    head_of,
+    last_states,
+)
 from accord.train import checkpoints
 from accord.train.batches import Batches, Sizes, how_often
 from accord.train.examples import Batch, Example, Examples
 from accord.train.losses import second_term
-from accord.train.views import Pairs, Triplets
+from accord.train.views import Ids, Pairs, Read, Triplets
 
 BLANK = Example("", (0,), (0,), (0,), False)
 """What a process reads where a last batch has nothing for it: all must take part in each pass."""
@@ -59,7 +65,10 @@ class ConsistencyTrainer(Trainer):  # type: ignore[misc]
         self.head = head_of(model, name)
         # What is spread over processes cannot be tried here.
         whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
-        self.packed = train_dataset.needs == "triplets" and whole and can_pack(model, pad)
+        self.reads = self.options.get("reads", "query")
+        # Whole prompts are as long as the rows themselves: there is nothing to fill up.
+        short = train_dataset.needs == "triplets" and self.reads == "query"
+        self.together = short and whole and can_pack(model, self.head, pad)
         self.plan = self._plan(train_dataset)
         self.writing: Path | None = None
         self.grad_norm = float("nan")
@@ -77,8 +86,7 @@ class ConsistencyTrainer(Trainer):  # type: ignore[misc]
             self.batch_size, args.per_device_train_batch_size, args.world_size, args.process_index
         )
         lengths = [len(e.prompt) + len(e.answer) for e in data.examples]
-        reads = self.options.get("reads", "query")
-        seconds = [3 * len(getattr(e, reads)) for e in data.examples]
+        seconds = [3 * len(getattr(e, self.reads)) for e in data.examples]
         return Batches(
             lengths,
             [len(e.answer) for e in data.examples],
@@ -123,21 +131,22 @@ class ConsistencyTrainer(Trainer):  # type: ignore[misc]
         rows += [(*p.prompt, *examples[n].answer) for n, p in partners]
         answers = [len(e.answer) for e in examples]
         lengths = [*answers, *(answers[n] for n, _ in partners)]
-        logits = answer_logits(model, self.head, rows, lengths, pad=self.pad)
+        branches = None if batch.branches is None else _some(batch.branches)
+        asked = [getattr(one, self.reads) for branch in branches or () for one in branch]
+        logits, read = self._read(model, rows, lengths, asked)
         own = logits[: sum(answers)] if partners else logits  # a slice costs a copy
         target = torch.tensor([token for e in examples for token in e.answer], device=own.device)
         if not batch.examples:
             target = torch.full_like(target, IGNORED)
-        ce = answer_cross_entropy(own, target) / batch.tokens
+        alone = self.train_dataset.needs != "pairs"  # nothing else looks at the logits
+        ce = answer_cross_entropy(own, target, overwrite=alone) / batch.tokens
         if batch.examples:
             self.names += [e.name for e in batch.examples]
             self.tokens += sum(map(len, rows))
         views: dict[str, Any] = {}
-        if batch.branches is not None:
-            views["triplets"] = Triplets(_some(batch.branches), self._read(model))
-            reads = self.options.get("reads", "query")
-            read = [getattr(one, reads) for branch in batch.branches for one in branch]
-            self.tokens += sum(map(len, read))
+        if branches is not None:
+            views["triplets"] = Triplets(branches, read)
+            self.tokens += sum(map(len, asked)) if batch.branches[0] else 0
         elif self.train_dataset.needs == "pairs":
             views["pairs"] = _pairs(own, logits[sum(answers) :], answers, [n for n, _ in partners])
         if not views:
@@ -148,12 +157,23 @@ class ConsistencyTrainer(Trainer):  # type: ignore[misc]
         present = len(batch.branches[0]) if batch.branches is not None else len(batch.examples)
         return ce, values[:present].sum() / batch.count
 
-    def _read(self, model: CausalLM) -> Any:
-        def read(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-            where = self.args.device
-            return last_states(model, rows, pad=self.pad, packed=self.packed, where=where)
+    def _read(
+        self, model: CausalLM, rows: Sequence[Ids], answers: Sequence[int], asked: Sequence[Ids]
+    ) -> tuple[Tensor, Read]:
+        """The answers' logits, and how to get at the hidden states of what the triplets read."""
+        if asked and self.together:
+            logits, states = answers_and_states(
+                model, self.head, rows, answers, asked, pad=self.pad
+            )
+        else:
+            logits, states = answer_logits(model, self.head, rows, answers, pad=self.pad), None
 
-        return read
+        def read(wanted: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+            if states is not None and wanted == asked:
+                return states
+            return last_states(model, wanted, pad=self.pad, where=self.args.device)
+
+        return logits, read
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Cross-entropy of an answer token of the evaluation examples, as `eval_loss`."""
