@@ -146,7 +146,7 @@ class ConsistencyTrainer(Trainer):  # type: ignore[misc]
         views: dict[str, Any] = {}
         if branches is not None:
             views["triplets"] = Triplets(branches, read)
-            self.tokens += sum(map(len, asked)) if batch.branches[0] else 0
+            self.tokens += sum(map(len, asked)) if branches is batch.branches else 0  # not a blank
         elif self.train_dataset.needs == "pairs":
             views["pairs"] = _pairs(own, logits[sum(answers) :], answers, [n for n, _ in partners])
         if not views:
