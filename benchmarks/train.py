@@ -288,9 +288,12 @@ def memory_of(side: str) -> None:
     reset_peak()
     if side == "ours":
         ids = rows.tolist()
-        logits = answer_logits(model, head_of(model, "m"), ids, [ANSWER] * 8, pad=0)
         target = rows[:, -ANSWER:].reshape(-1)
-        loss = answer_cross_entropy(logits, target, overwrite=True) / (8 * ANSWER)
+        loss = answer_cross_entropy(  # nobody holds the logits, as in the trainer
+            answer_logits(model, head_of(model, "m"), ids, [ANSWER] * 8, pad=0),
+            target,
+            overwrite=True,
+        ) / (8 * ANSWER)
     else:
         labels = rows.clone()
         labels[:, :-ANSWER] = -100

@@ -78,30 +78,21 @@ def test_short_queries_of_several_micro_batches_are_read_together(lengths, secon
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    st.lists(st.integers(1, 200), min_size=1, max_size=8),
-    st.lists(st.integers(1, 90), min_size=1, max_size=40),
-)
-def test_packed_sequences_do_not_overlap(first, lengths):
-    places, (height, width) = pack(first, lengths)
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=50))
+def test_packed_sequences_do_not_overlap(lengths):
+    places = pack(lengths)
+    width = max(128, *lengths)
     rows: dict = {}
-    for (row, start), length in zip(places, [*first, *lengths], strict=True):
+    for (row, start), length in zip(places, lengths, strict=True):
         assert start + length <= width
         rows.setdefault(row, []).append((start, start + length))
-    assert places[: len(first)] == [(row, 0) for row in range(len(first))]
-    assert sorted(rows) == list(range(height))
+    assert sorted(rows) == list(range(len(rows)))
     for spans in rows.values():
         spans.sort()
         assert spans[0][0] == 0
         assert all(a[1] == b[0] for a, b in pairwise(spans))
-    # Never more than a row for each would take.
-    assert height * width <= (len(first) + len(lengths)) * (max(*first, *lengths) + 7)
-
-
-def test_packing_short_queries_wastes_little():
-    """Four rows of 300 tokens and 48 queries of 9: 1,632 tokens."""
-    _, (height, width) = pack([300] * 4, [9] * 48)
-    assert height * width <= 1.03 * 1632
+    # Two rows that are at most half full would be one.
+    assert sum(sum(b - a for a, b in spans) <= width // 2 for spans in rows.values()) <= 1
 
 
 def test_examples_hold_the_draw_of_their_epoch():

@@ -20,7 +20,6 @@ from accord.errors import InputError, RunError
 from accord.models.losses import answer_cross_entropy
 from accord.models.reading import (
     answer_logits,
-    answers_and_states,
     can_pack,
     head_of,
     last_states,
@@ -33,6 +32,7 @@ from accord.train.trainer import ConsistencyTrainer
 ALPHA, MARGIN = 0.7, 0.5
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "phi", "gemma3", "gpt2")
 LOSSES = ("ce", "triplet", "pair")
+CPU = torch.device("cpu")
 
 
 def make_trainer(model, data, folder, *, loss="triplet", micro=4, batch=8, **options):
@@ -159,41 +159,37 @@ def test_soft_capped_logits_are_the_models_own():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_sequences_do_not_see_one_another(family):
     model = tiny_model(family)
+    assert can_pack(model, head_of(model, "m"), PAD)
+    rows = [tuple(range(3, 3 + n)) for n in (7, 2, 30, 11, 90, 60)]
     head = head_of(model, "m")
-    assert can_pack(model, head, PAD)
-    queries = [tuple(range(3, 3 + n)) for n in (7, 2, 30, 11, 90, 60)]
-    rows, answers = [tuple(range(9, 70)), tuple(range(40, 80)), tuple(range(8, 50))], [5, 9, 1]
-    logits, (hidden, owner) = answers_and_states(model, head, rows, answers, queries, pad=PAD)
-    wanted = answer_logits(model, head, rows, answers, pad=PAD)
-    torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-4)
-    apart, same = last_states(model, queries, pad=PAD, where=torch.device("cpu"))
-    torch.testing.assert_close(hidden, apart, rtol=1e-4, atol=1e-4)
-    assert owner.tolist() == same.tolist()
-    assert torch.bincount(owner).tolist() == [len(query) for query in queries]
-    one, _ = last_states(model, queries[3:4], pad=PAD, where=torch.device("cpu"))
-    torch.testing.assert_close(hidden[owner == 3], one, rtol=1e-4, atol=1e-4)
+    together, owner = last_states(model, head, rows, pad=PAD, packed=True, where=CPU)
+    apart, _ = last_states(model, None, rows, pad=PAD, packed=False, where=CPU)
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
+    assert torch.bincount(owner).tolist() == [len(row) for row in rows]
+    one, _ = last_states(model, head, rows[3:4], pad=PAD, packed=False, where=CPU)
+    torch.testing.assert_close(together[owner == 3], one, rtol=1e-4, atol=1e-4)
 
 
 def test_a_model_that_mixes_what_is_packed_is_found_out(monkeypatch):
     model = tiny_model("llama")
     forward = model.forward
     monkeypatch.setattr(model, "forward", lambda *, position_ids=None, **given: forward(**given))
-    assert not can_pack(model, model.lm_head, PAD)
+    assert not can_pack(model, head_of(model, "m"), PAD)
 
 
-def test_gradients_are_the_same_in_one_pass_and_in_two(tmp_path):
+def test_gradients_are_the_same_past_the_head_and_with_it(tmp_path):
     model, data = tiny_model("llama"), make_examples(7)
     trainer = make_trainer(model, data, tmp_path)
-    assert trainer.together
+    assert trainer.whole and trainer.packed
     found = []
-    for together in (True, False):
-        trainer.together = together
+    for trainer.whole, trainer.packed in ((True, True), (True, False), (False, False)):
         model.zero_grad()
         trainer._anew()
         trainer.compute_loss(model, whole(data)).backward()
         found.append([p.grad.clone() for p in model.parameters()])
-    for one, two in zip(*found, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
 
 
 def test_a_model_without_a_head_is_refused():
@@ -453,7 +449,7 @@ def test_the_answers_loss_ignores_what_is_not_an_answer():
     row, answer = (5, 6, 7, 8, 9), 2
     logits = answer_logits(model, model.lm_head, [row], [answer], pad=0)
     answer_cross_entropy(logits, torch.tensor(row[-answer:])).backward()
-    hidden, _ = last_states(model, [row], pad=0, where=torch.device("cpu"))
+    hidden, _ = last_states(model, model.lm_head, [row], pad=0, packed=False, where=CPU)
     logits = model(input_ids=torch.tensor([row])).logits[0]
     error = logits.softmax(-1)[2:4] - torch.eye(500)[list(row[3:5])]
     torch.testing.assert_close(

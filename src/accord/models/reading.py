@@ -18,7 +18,7 @@ from accord.errors import InputError
 from accord.models.base import CausalLM, pad_right
 
 Ids = Sequence[int]
-STEP = 8  # tokens by which the width of packed rows is tried out
+WIDTH = 128  # tokens of a row of packed sequences, unless one is longer
 
 
 def head_of(model: CausalLM, name: str) -> nn.Module:
@@ -38,7 +38,13 @@ def answer_logits(
     `model` may be wrapped for data parallelism; `head` is that of the model inside.
     """
     ids = pad_right(rows, pad).to(head.weight.device)
-    at = _before_answers(rows, answers, ids.shape[1]).to(ids.device)
+    width = ids.shape[1]
+    at = torch.cat(
+        [
+            torch.arange(len(row) - count - 1, len(row) - 1) + n * width
+            for n, (row, count) in enumerate(zip(rows, answers, strict=True))
+        ]
+    ).to(ids.device)
 
     def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (inputs[0].flatten(0, 1)[at].unsqueeze(0), *inputs[1:])
@@ -49,84 +55,58 @@ def answer_logits(
 
 
 def last_states(
-    model: CausalLM, rows: Sequence[Ids], *, pad: int, where: torch.device
+    model: CausalLM,
+    head: nn.Module | None,
+    rows: Sequence[Ids],
+    *,
+    pad: int,
+    packed: bool,
+    where: torch.device,
 ) -> tuple[Tensor, Tensor]:
     """Hidden states after the last layer and norm of every token, and whose it is.
 
-    Returns [n, D] and [n], the sequences in order, n the sum of their lengths.
+    Returns [n, D] and [n], the sequences in order, n the sum of their lengths. `packed` puts
+    several short sequences into one row, where the model keeps them apart (`can_pack`). With `head`
+    no gradient of it is formed. Without it the logits take part with a factor of 0: what shards a
+    model brings its weights back where its outputs carry a gradient.
     """
-    ids = pad_right(rows, pad).to(where)
-    outputs = model(input_ids=ids, output_hidden_states=True, logits_to_keep=1, use_cache=False)
-    at = _flat([(n, 0) for n in range(len(rows))], rows, ids.shape[1]).to(where)
-    # The last entry is the hidden state after the final norm. The logits take part with a factor of
-    # 0: what shards a model brings its weights back where its outputs carry a gradient.
-    hidden = outputs.hidden_states[-1].flatten(0, 1)[at]
-    return hidden + 0 * outputs.logits.sum(), _owner(rows).to(where)
-
-
-def answers_and_states(
-    model: CausalLM,
-    head: nn.Module,
-    rows: Sequence[Ids],
-    answers: Sequence[int],
-    queries: Sequence[Ids],
-    *,
-    pad: int,
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """`answer_logits` of `rows` and `last_states` of `queries` in one forward pass.
-
-    The queries fill what the rows leave free, and further rows: only for a model that keeps the
-    sequences of a row apart (`can_pack`). One pass forms each weight's gradient once.
-    """
-    places, (height, width) = pack([len(row) for row in rows], [len(query) for query in queries])
-    everyone = [*rows, *queries]
+    places = pack([len(row) for row in rows]) if packed else [(n, 0) for n in range(len(rows))]
+    height = 1 + max(line for line, _ in places)
+    width = max(start + len(row) for row, (_, start) in zip(rows, places, strict=True))
     ids = torch.full((height, width), pad)
     # Positions count from 0 in every sequence; what is left of a row is one more sequence.
     order = torch.arange(width).repeat(height, 1)
-    for row, (line, start) in sorted(zip(everyone, places, strict=True), key=lambda one: one[1]):
+    for row, (line, start) in sorted(zip(rows, places, strict=True), key=lambda one: one[1]):
         ids[line, start : start + len(row)] = torch.tensor(row)
         order[line, start:] = torch.arange(width - start)
         order[line, start + len(row) :] = torch.arange(width - start - len(row))
-    where = head.weight.device
-    before = _before_answers(rows, answers, width).to(where)
-    read = _flat(places[len(rows) :], queries, width).to(where)
+    at = [
+        torch.arange(start, start + len(row)) + line * width
+        for row, (line, start) in zip(rows, places, strict=True)
+    ]
+    hidden = _hidden(model, head, ids.to(where), order.to(where) if packed else None)
+    lengths = torch.tensor([len(row) for row in rows])
+    owner = torch.arange(len(rows)).repeat_interleave(lengths).to(where)
+    return hidden.flatten(0, 1)[torch.cat(at).to(where)], owner
+
+
+def _hidden(model: CausalLM, head: nn.Module | None, ids: Tensor, order: Tensor | None) -> Tensor:
+    """[rows, width, D] of what the head is given, or of what the model says it is."""
+    given = {"input_ids": ids, "position_ids": order, "use_cache": False}
+    if head is None:
+        outputs = model(**given, output_hidden_states=True, logits_to_keep=1)
+        # The last entry is the hidden state after the final norm.
+        last: Tensor = outputs.hidden_states[-1]
+        return last + 0 * outputs.logits.sum()
     kept = []
 
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        states = inputs[0].flatten(0, 1)
-        kept.append(states[read])
-        return (states[before].unsqueeze(0), *inputs[1:])
+    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        kept.append(inputs[0])
+        return (inputs[0][:, :1].detach(), *inputs[1:])
 
-    with _hooked(head, hook):
-        logits: Tensor = model(
-            input_ids=ids.to(where), position_ids=order.to(where), use_cache=False
-        ).logits
-    return logits.squeeze(0), (kept[0], _owner(queries).to(where))
-
-
-def _flat(places: Sequence[tuple[int, int]], rows: Sequence[Ids], width: int) -> Tensor:
-    """Where the tokens of the sequences lie in rows of `width` put end to end."""
-    return torch.cat(
-        [
-            torch.arange(start, start + len(row)) + line * width
-            for row, (line, start) in zip(rows, places, strict=True)
-        ]
-    )
-
-
-def _before_answers(rows: Sequence[Ids], answers: Sequence[int], width: int) -> Tensor:
-    """The positions before the last `answers[i]` tokens of each row, likewise."""
-    return torch.cat(
-        [
-            torch.arange(len(row) - count - 1, len(row) - 1) + n * width
-            for n, (row, count) in enumerate(zip(rows, answers, strict=True))
-        ]
-    )
-
-
-def _owner(rows: Sequence[Ids]) -> Tensor:
-    lengths = torch.tensor([len(row) for row in rows])
-    return torch.arange(len(rows)).repeat_interleave(lengths)
+    with _hooked(head, before):
+        model(**given)
+    return kept[0]
 
 
 @contextmanager
@@ -138,47 +118,44 @@ def _hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
         handle.remove()
 
 
-def pack(
-    first: Sequence[int], lengths: Sequence[int]
-) -> tuple[list[tuple[int, int]], tuple[int, int]]:
-    """(row, start) of each sequence, and (rows, width): as few tokens in all as can be found.
-
-    Args:
-        first: lengths of sequences that begin a row each.
-        lengths: those of sequences that may come after any.
-    """
-    longest = -(-max(*first, *lengths) // STEP) * STEP
-    most = longest + sum(lengths) // len(first) + STEP  # nearly everything fits beside `first`
-    found = [(_first_fit(first, lengths, width), width) for width in range(longest, most + 1, STEP)]
-    heights = [1 + max(row for row, _ in places) for places, _ in found]
-    best = min(range(len(found)), key=lambda n: heights[n] * found[n][1])
-    return found[best][0], (heights[best], found[best][1])
+def pack(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """(row, start) for each of some sequences, in as few rows as WIDTH needs, all about as full."""
+    longest = max(lengths)
+    widest = max(WIDTH, longest)
+    rows = -(-sum(lengths) // widest)
+    # Narrower rows have less to pad; the narrowest of which there are no more than that.
+    for width in range(max(longest, -(-sum(lengths) // rows)), widest):
+        places = _first_fit(lengths, width)
+        if max(row for row, _ in places) < rows:
+            return places
+    return _first_fit(lengths, widest)
 
 
-def _first_fit(first: Sequence[int], lengths: Sequence[int], width: int) -> list[tuple[int, int]]:
+def _first_fit(lengths: Sequence[int], width: int) -> list[tuple[int, int]]:
     """The longest first, each in the first row of `width` with room for it."""
-    filled = list(first)
+    filled: list[int] = []
     places = [(0, 0)] * len(lengths)
     for n in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
         row = next((r for r, used in enumerate(filled) if used + lengths[n] <= width), len(filled))
         filled += [0] * (row == len(filled))
         places[n] = (row, filled[row])
         filled[row] += lengths[n]
-    return [*((row, 0) for row in range(len(first))), *places]
+    return places
 
 
 def can_pack(model: CausalLM, head: nn.Module, pad: int) -> bool:
     """Whether the model keeps sequences of one row apart by their positions, tried on a few."""
     size = min(model.get_input_embeddings().weight.shape[0], 1000)
-    lengths = (26, 9, 5, 12)
+    lengths = (9, 5, 12)
     ends = list(accumulate(lengths))
     ids = [n * 7919 % size for n in range(ends[-1])]
-    first, *others = [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    rows = [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    where = head.weight.device
     was = model.training
     model.eval()
     with torch.no_grad():
-        _, (together, _) = answers_and_states(model, head, [first], [1], others, pad=pad)
-        apart, _ = last_states(model, others, pad=pad, where=head.weight.device)
+        together, _ = last_states(model, head, rows, pad=pad, packed=True, where=where)
+        apart, _ = last_states(model, None, rows, pad=pad, packed=False, where=where)
     model.train(was)
     scale = apart.abs().amax().clamp_min(1e-6)
     return bool((together - apart).abs().amax() <= 1e-2 * scale)

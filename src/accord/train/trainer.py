@@ -17,13 +17,7 @@ from transformers import Trainer
 
 from accord.models.base import CausalLM
 from accord.models.losses import IGNORED, answer_cross_entropy
-from accord.models.reading import (
-    answer_logits,
-    answers_and_states,
-    can_pack,
-    head_of,
-    last_states,
-)
+from accord.models.reading import answer_logits, can_pack, head_of, last_states
 from accord.train import checkpoints
 from accord.train.batches import Batches, Sizes, how_often
 from accord.train.examples import Batch, Example, Examples
@@ -63,12 +57,11 @@ class ConsistencyTrainer(Trainer):  # type: ignore[misc]
         # compute_loss divides by the global batch itself, so the Trainer must not divide again.
         self.loss_is_scaled_for_ga = True
         self.head = head_of(model, name)
-        # What is spread over processes cannot be tried here.
-        whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        # What is spread over processes cannot be tried here, nor read past its outputs.
+        self.whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         self.reads = self.options.get("reads", "query")
-        # Whole prompts are as long as the rows themselves: there is nothing to fill up.
-        short = train_dataset.needs == "triplets" and self.reads == "query"
-        self.together = short and whole and can_pack(model, self.head, pad)
+        triplets = train_dataset.needs == "triplets"
+        self.packed = triplets and self.whole and can_pack(model, self.head, pad)
         self.plan = self._plan(train_dataset)
         self.writing: Path | None = None
         self.grad_norm = float("nan")
@@ -131,9 +124,7 @@ class ConsistencyTrainer(Trainer):  # type: ignore[misc]
         rows += [(*p.prompt, *examples[n].answer) for n, p in partners]
         answers = [len(e.answer) for e in examples]
         lengths = [*answers, *(answers[n] for n, _ in partners)]
-        branches = None if batch.branches is None else _some(batch.branches)
-        asked = [getattr(one, self.reads) for branch in branches or () for one in branch]
-        logits, read = self._read(model, rows, lengths, asked)
+        logits = answer_logits(model, self.head, rows, lengths, pad=self.pad)
         own = logits[: sum(answers)] if partners else logits  # a slice costs a copy
         target = torch.tensor([token for e in examples for token in e.answer], device=own.device)
         if not batch.examples:
@@ -144,9 +135,10 @@ class ConsistencyTrainer(Trainer):  # type: ignore[misc]
             self.names += [e.name for e in batch.examples]
             self.tokens += sum(map(len, rows))
         views: dict[str, Any] = {}
-        if branches is not None:
-            views["triplets"] = Triplets(branches, read)
-            self.tokens += sum(map(len, asked)) if branches is batch.branches else 0  # not a blank
+        if batch.branches is not None:
+            views["triplets"] = Triplets(_some(batch.branches), self._read(model))
+            read = [getattr(one, self.reads) for branch in batch.branches for one in branch]
+            self.tokens += sum(map(len, read))
         elif self.train_dataset.needs == "pairs":
             views["pairs"] = _pairs(own, logits[sum(answers) :], answers, [n for n, _ in partners])
         if not views:
@@ -157,23 +149,15 @@ class ConsistencyTrainer(Trainer):  # type: ignore[misc]
         present = len(batch.branches[0]) if batch.branches is not None else len(batch.examples)
         return ce, values[:present].sum() / batch.count
 
-    def _read(
-        self, model: CausalLM, rows: Sequence[Ids], answers: Sequence[int], asked: Sequence[Ids]
-    ) -> tuple[Tensor, Read]:
-        """The answers' logits, and how to get at the hidden states of what the triplets read."""
-        if asked and self.together:
-            logits, states = answers_and_states(
-                model, self.head, rows, answers, asked, pad=self.pad
-            )
-        else:
-            logits, states = answer_logits(model, self.head, rows, answers, pad=self.pad), None
+    def _read(self, model: CausalLM) -> Read:
+        """How the triplets get at hidden states."""
 
-        def read(wanted: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-            if states is not None and wanted == asked:
-                return states
-            return last_states(model, wanted, pad=self.pad, where=self.args.device)
+        def read(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+            head = self.head if self.whole else None
+            where = self.args.device
+            return last_states(model, head, rows, pad=self.pad, packed=self.packed, where=where)
 
-        return logits, read
+        return read
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Cross-entropy of an answer token of the evaluation examples, as `eval_loss`."""
