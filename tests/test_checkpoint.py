@@ -7,13 +7,14 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from accord.errors import InputError, RunError
+from accord.merge.blend import F32
 from accord.merge.checkpoint import (
     INDEX,
-    CheckpointWriter,
     count_layers,
     layer_of,
     open_checkpoint,
 )
+from accord.merge.writer import CheckpointWriter
 
 
 def tensors():
@@ -58,19 +59,23 @@ def test_reads_what_safetensors_wrote(tmp_path):
             assert opened.read(name).dtype == np.float32
         else:
             assert opened.raw(name, 0, info.size).tobytes() == wanted.tobytes()
-    flat = tensors()["model.embed_tokens.weight"].ravel()
-    assert np.array_equal(opened.piece("model.embed_tokens.weight", 5, 9), flat[5:14])
+    flat, row = tensors()["model.embed_tokens.weight"].ravel(), np.empty(36, np.uint8)
+    assert opened.fill("model.embed_tokens.weight", 5, 9, row) == F32
+    assert np.array_equal(row.view(np.float32), flat[5:14])
+    opened.close()
 
 
 @pytest.mark.parametrize("shard_size", [10**9, 100, 1])
 def test_the_writer_writes_what_safetensors_reads(tmp_path, shard_size):
     source = open_checkpoint(model(tmp_path / "in"))
     (tmp_path / "out").mkdir()
-    writer = CheckpointWriter(tmp_path / "out", source.tensors, shard_size)
-    for name, info in reversed(writer.tensors.items()):  # pieces may come in any order
-        for at in range(0, info.size, 4):
-            writer.write(name, at, source.raw(name, at, min(4, info.size - at)))
-    writer.finish()
+    specs = {name: (info.dtype, info.shape) for name, info in source.tensors.items()}
+    with CheckpointWriter(tmp_path / "out", specs, shard_size) as writer:
+        for name, info in reversed(writer.tensors.items()):  # pieces may come in any order
+            for at in range(0, info.size, 4):
+                writer.write(name, at, source.raw(name, at, min(4, info.size - at)).data)
+    with CheckpointWriter(tmp_path / "out", specs, shard_size):
+        pass  # opened again, it changes nothing
     found = {}
     for file in (tmp_path / "out").glob("*.safetensors"):
         found |= load_file(file)
@@ -86,13 +91,6 @@ def test_the_writer_writes_what_safetensors_reads(tmp_path, shard_size):
     if index.exists():
         total = sum(t.nbytes for t in tensors().values())
         assert json.loads(index.read_text())["metadata"]["total_size"] == total
-
-
-def test_the_writer_notices_what_was_not_written(tmp_path):
-    source = open_checkpoint(model(tmp_path / "in"))
-    writer = CheckpointWriter(tmp_path, source.tensors)
-    with pytest.raises(RunError, match=r"`model.ids`: 40 bytes were not written"):
-        writer.finish()
 
 
 def test_shards_are_read_through_their_index(tmp_path):
@@ -136,7 +134,7 @@ def test_a_wrong_index_is_an_input_error(tmp_path, places, said):
         ({"t": f32([-1], 0, -4)}, b"", "`t`: shape and data_offsets must be whole numbers"),
         ({"t": {"dtype": "F32"}}, b"", "`t`: dtype, shape and two data_offsets are wanted"),
         ({"t": 3}, b"", "`t`: dtype, shape"),
-        ({"t": f32([1], 0, 4) | {"dtype": "F8_E4M3"}}, b"1234", "`t`: dtype F8_E4M3 is not supp"),
+        ({"t": f32([1], 0, 8) | {"dtype": "F64"}}, b"12345678", "`t`: dtype F64 is not supp"),
         ({"t": f32([1], 0, 4) | {"dtype": ["F32"]}}, b"1234", "`t`: dtype .* is not supp"),
     ],
 )

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from merging import mask
 
 from accord.errors import InputError
-from accord.merge.masks import draws, kept_share, mask, mask_key
+from accord.merge.masks import draws, kept_share, mask_key
 
 KEY = mask_key(0, "HTD", "model.layers.0.mlp.up_proj.weight")
 N = 1 << 20

@@ -9,12 +9,14 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from merging import Plain, blended, mask
 from safetensors.torch import load_file, save_file
 
 from accord.errors import InputError, RunError
-from accord.merge import companions, preflight, stage
+from accord.merge import companions, engine, preflight, stage
+from accord.merge import tensors as tensors_module
 from accord.merge.checkpoint import INDEX
-from accord.merge.masks import kept_share, mask, mask_key
+from accord.merge.masks import kept_share, mask_key
 from accord.merge.methods import dare_ties
 from accord.merge.stage import merge
 from accord.progress import Progress
@@ -55,7 +57,7 @@ def save(folder, tensors, config=None, shards=1):
 
 
 def weights(models=LABELS, seed=0, **extra):
-    rows = np.random.default_rng(seed).uniform(0.1, 0.9, (len(models), LAYERS)).tolist()
+    rows = np.random.default_rng(seed).uniform(0.1, 0.45, (len(models), LAYERS)).tolist()
     return LayerWeights(models=models, layers=LAYERS, weights=rows, **extra)
 
 
@@ -81,6 +83,12 @@ def contents(folder):
 
 def names_in(folder):
     return [entry.name for entry in folder.iterdir()]
+
+
+def small_pieces(monkeypatch, count):
+    monkeypatch.setattr(engine, "PIECE", count)
+    monkeypatch.setattr(engine, "PART", 4 * count)
+    monkeypatch.setattr(tensors_module, "PIECE", count)
 
 
 def layer(name):
@@ -137,18 +145,20 @@ def test_the_weighted_election_is_that_of_mergekit():
     deltas[0][:50], deltas[1][:50] = 0.5, -0.5
     deltas[2][:50], deltas[3][:50] = 0, 0
     w = [0.5, 0.5, -0.3, 1.2]  # a tie in the first 50, and a negative weight
-    arrays = [d.numpy().copy() for d in deltas]
-    ones = [lambda density: np.ones(4000, bool)] * 4
-    found = dare_ties(arrays, w, ones, density=1.0, elect="weighted")
+    arrays = [d.numpy() for d in deltas]
+    found = blended(dare_ties(Plain(arrays, w), density=1.0, elect="weighted"), arrays)
     assert np.allclose(found, mergekit_ties(deltas, w), atol=1e-6)
     assert np.all(found[:50] == 0.25)
 
 
 def test_by_hand():
+    kept = [key for key in range(40) if mask(key, 0, 1, 0.75)[0]]
+    lost = [key for key in range(40) if key not in kept]
+
     def change(*deltas, w=(1.0, 0.5, 0.25), keep=True, **options):
         arrays = [np.array([d], np.float32) for d in deltas]
-        masks = [lambda density: np.array([keep])] * len(deltas)
-        return float(dare_ties(arrays, w[: len(deltas)], masks, **{"density": 1.0} | options)[0])
+        blend = dare_ties(Plain(arrays, w[: len(deltas)]), **{"density": 1.0} | options)
+        return float(blended(blend, arrays, keys=(kept if keep else lost)[: len(deltas)])[0])
 
     assert change(2, -3, 4) == 2 + 1  # sum 3, so +: 1*2 + .25*4
     assert change(2, -4, 1) == -2  # sum -1, so -: .5*-4
@@ -234,7 +244,7 @@ def test_sharded_inputs_and_small_pieces_change_nothing(tmp_path, monkeypatch):
     base, models = folders(tmp_path / "one")
     merge(base, models, weights(), tmp_path / "a")
     base, models = folders(tmp_path / "many", shards=3)
-    monkeypatch.setattr(stage, "PIECE", 7)
+    small_pieces(monkeypatch, 8)
     merge(base, models, weights(), tmp_path / "b")
     one, many = contents(tmp_path / "a"), contents(tmp_path / "b")
     assert one.pop("merge_config.yaml") != many.pop("merge_config.yaml")  # it names the folders
@@ -353,27 +363,40 @@ def test_a_tied_head_that_a_specialist_saved_is_ignored(tmp_path):
 
 class Stop(Progress):
     def advance(self, amount=1, note=None):
-        raise KeyboardInterrupt
+        if amount:
+            raise KeyboardInterrupt
 
 
-def test_an_interrupted_merge_leaves_nothing_and_a_killed_one_does_not_matter(tmp_path):
+def test_an_interrupted_merge_goes_on_and_a_foreign_one_does_not_matter(tmp_path, monkeypatch):
     base, models = folders(tmp_path / "in")
     out = tmp_path / "runs" / "out"
     with pytest.raises(KeyboardInterrupt):
-        merge(base, models, weights(), out, progress=Stop())
-    assert list(out.parent.iterdir()) == []
-    (out.parent / ".out.partial").mkdir()
-    (out.parent / ".out.partial" / "stale.safetensors").touch()
-    out.mkdir()  # an empty target is fine
+        merge(base, models, weights(), out, progress=Stop(), threads=1)
+    assert names_in(out.parent) == [".out.partial"]
+    journal = (out.parent / ".out.partial" / "journal.jsonl").read_text().splitlines()
+    assert len(journal) == 2  # the plan, and the tensor that was done
+    read = []
+    original = engine.Engine._part
+    monkeypatch.setattr(
+        engine.Engine, "_part", lambda *a: read.append(a[1].tensor.name) or original(*a)
+    )
     merge(base, models, weights(), out)
-    assert "stale.safetensors" not in contents(out)
-    assert names_in(out.parent) == ["out"]
+    assert sorted(read) == sorted(set(SHAPES) - {json.loads(journal[1])["tensor"]})
+    merge(base, models, weights(), tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+    other = tmp_path / "other"
+    (tmp_path / ".other.partial").mkdir()
+    (tmp_path / ".other.partial" / "stale.safetensors").touch()
+    other.mkdir()  # an empty target is fine
+    merge(base, models, weights(), other)
+    assert "stale.safetensors" not in contents(other)
+    assert sorted(names_in(tmp_path)) == ["in", "other", "runs", "whole"]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("who", ["base", "SEM"])
 def test_nan_and_infinity_are_named_and_nothing_is_written(tmp_path, monkeypatch, bad, who):
-    monkeypatch.setattr(stage, "PIECE", 16)
+    small_pieces(monkeypatch, 16)
     base, models = folders(tmp_path / "in")
     tensors = random_model(9)
     tensors["model.layers.1.up"].view(-1)[[3, 40, 50]] = bad

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from accord.config import STAGES, Config, named
-from accord.configfile import load_config
+from accord.configfile import load_config, read_yaml
 from accord.data import SPLITS, Dataset, load_dataset, what_is_asked
 from accord.errors import AccordError, InputError
 from accord.evaluate.scoring import choose
 from accord.generate.preflight import preflight as backend_preflight
+from accord.merging import check_merge, is_merge
 from accord.models.locate import (
     cache_folder,
     find_embedded,
@@ -55,7 +56,10 @@ def check_file(
     limit: int | None,
     run_folder: Path | None,
 ) -> list[Finding]:
-    """Check a config file and everything it names."""
+    """Check a config file and everything it names; of a run, or of a merge."""
+    tree = read_yaml(path)
+    if is_merge(tree):
+        return _merge(path, seed, run_folder)
     try:
         config = load_config(path, sets, seed=seed, limit=limit)
     except AccordError as error:
@@ -274,6 +278,14 @@ def _named_encoder(name: str, where: str) -> Iterator[Finding]:
     else:
         require_on_hub(name, where)
     yield Finding("ok", where.partition(".")[0], name)
+
+
+def _merge(path: Path, seed: int | None, out: Path | None) -> list[Finding]:
+    try:
+        first, *notes = check_merge(path, seed, out or Path("merged"))
+    except AccordError as error:
+        return [Finding("error", "merge", str(error))]
+    return [Finding("ok", "merge", first), *(Finding("note", "merge", note) for note in notes)]
 
 
 def _folder(folder: Path) -> Iterator[Finding]:

@@ -220,16 +220,31 @@ def merge(
     ],
     out: Annotated[Path, typer.Option("-o", metavar="DIR", help="The model folder to write.")],
     seed: Seed = None,
+    threads: Annotated[
+        Optional[int], typer.Option(min=1, help="Threads; the processors, at most 8, if not given.")
+    ] = None,
+    kernel: Annotated[
+        str, typer.Option(help="auto, numba or numpy: what computes; the bytes are the same.")
+    ] = "auto",
+    allow_nonfinite: Annotated[
+        bool, typer.Option("--allow-nonfinite", help="Merge NaN and infinity, and count them.")
+    ] = False,
+    fsync: Annotated[
+        bool, typer.Option("--fsync", help="Wait for the disk: safe from a power failure.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Merge models layer by layer."""
-    from accord.standalone import merge_file
+    """Merge models layer by layer; CONFIG is accord's or mergekit's."""
+    from accord.merging import merge_file
 
+    if kernel not in ("auto", "numba", "numpy"):
+        raise InputError(f"--kernel: found {kernel}; auto, numba or numpy is wanted")
     terminal = Terminal(as_json, quiet)
+    how = {"threads": threads, "kernel": kernel, "allow_nonfinite": allow_nonfinite, "fsync": fsync}
     with terminal.watch("merge") as progress:
-        notes = merge_file(config, out, seed, progress)
+        notes = merge_file(config, out, seed, progress, **how)
     for note in notes:
         terminal.say(f"note: {note}")
     terminal.result({"model": str(out), "notes": list(notes)}, f"wrote {out}")

@@ -243,6 +243,12 @@ class Merge(Section):
     outside_layers: Literal["mean", "base"] = Field(
         "mean", description="weight of embeddings, final norm and head: mean of the layers, or 0"
     )
+    dtype: Literal["F32", "F16", "BF16"] | None = Field(
+        None, description="of the merged weights; as the base's if not given"
+    )
+    exempt_1d: bool = Field(
+        False, description="drop nothing from tensors of one dimension (norms, biases)"
+    )
 
     @property
     def options(self) -> dict[str, Any]:

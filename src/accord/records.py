@@ -239,3 +239,15 @@ def write_text(path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_weights(path: Path) -> LayerWeights:
+    """layer_weights.json; raises InputError if it is not one."""
+    try:
+        return LayerWeights.model_validate(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} line {error.lineno}: not valid JSON ({error.msg})") from None
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain(error)}") from None

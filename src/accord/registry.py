@@ -77,7 +77,10 @@ class Component:
     def described(self) -> list[str]:
         """Each option as `name: type = default`, for people."""
         hints = get_type_hints(self.function)
-        return [f"{n}: {_type_name(hints[n])} = {p.default!r}" for n, p in self.options.items()]
+        return [
+            f"{n.rstrip('_')}: {_type_name(hints[n])} = {p.default!r}"
+            for n, p in self.options.items()
+        ]
 
 
 def _type_name(hint: Any) -> str:
@@ -124,11 +127,13 @@ def component(kind: str, name: str, where: str) -> Component:
 def check_options(found: Component, options: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Options for `found`, validated against its signature, defaults left to the function.
 
+    An option whose name is a word of Python (`lambda`) is a parameter with `_` at its end.
     Raises InputError naming the option, what was found and what would be right.
     """
     hints = get_type_hints(found.function, include_extras=True)
     checked = {}
-    for name, value in options.items():
+    for given, value in options.items():
+        name = f"{given}_" if f"{given}_" in found.options else given
         if name not in found.options:
             raise InputError(
                 f"{where}.{name}: `{found.name}` has no such option; {suggest(name, found.options)}"

@@ -1,11 +1,8 @@
 """The eight stages: what does each, what of the config it depends on, and what it reads."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from accord import __version__
 from accord.canonical_rows import canonical_form
@@ -26,11 +23,10 @@ from accord.models.locate import title
 from accord.progress import Progress
 from accord.records import (
     Answer,
-    LayerWeights,
     Passage,
     Wording,
-    explain,
     read_records,
+    read_weights,
     write_json,
     write_records,
 )
@@ -160,6 +156,8 @@ def do_merge(work: Work, out: Path, key: str, progress: Progress) -> Notes:
         method=settings.method,
         options=settings.options,
         outside_layers=settings.outside_layers,
+        dtype=settings.dtype,
+        exempt_1d=settings.exempt_1d,
         seed=work.config.seed,
         progress=progress,
     )
@@ -295,15 +293,3 @@ STAGES = (
     ),
     Stage("report", do_report, ("report",), (), STAGE_NAMES[:-1]),
 )
-
-
-def read_weights(path: Path) -> LayerWeights:
-    """layer_weights.json; raises InputError if it is not one."""
-    try:
-        return LayerWeights.model_validate(json.loads(path.read_text("utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} line {error.lineno}: not valid JSON ({error.msg})") from None
-    except ValidationError as error:
-        raise InputError(f"{path}: {explain(error)}") from None

@@ -1,23 +1,27 @@
-"""Model folders of safetensors: tensors read and written in pieces, never a whole model.
+"""Model folders of safetensors: tensors read in pieces, never a whole model.
 
-Unusual: nothing is mapped and no file stays open. Each read and write opens its file and goes to
-the byte it wants, so memory is what the caller asks for, and pieces may come in any order.
+Unusual: nothing is mapped, so memory is what the caller asks for; pieces may come in any order and
+from several threads. Weights in fp8 are read with their scales applied.
 """
 
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accord.errors import InputError, RunError
-from accord.merge.headers import FLOATS, SIZES, TensorInfo, build_header, read_header
+from accord.merge.blend import CODES, F32, Bytes, widen
+from accord.merge.fp8 import Scaled, find_scales, values_of
+from accord.merge.headers import FP8, SIZES, TensorInfo, read_header
 
-SHARD_SIZE = 5_000_000_000
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 _LAYER_KEYS = ("num_hidden_layers", "n_layer", "text_config.num_hidden_layers")
@@ -29,34 +33,76 @@ _QUANTISED = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ"}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of one model folder and its config.json."""
+    """The tensors of one model folder and its config.json.
+
+    `tensors` holds what can be merged or handed through; `scales` those of its weights in fp8.
+    """
 
     folder: Path
     config: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]
+    scales: Mapping[str, TensorInfo] = field(default_factory=dict)
+    _files: dict[Path, int] = field(default_factory=dict, repr=False, compare=False)
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
-    def read(self, name: str) -> NDArray[np.float32]:
-        """A whole floating tensor in its own shape."""
-        return self.piece(name, 0, self.tensors[name].size).reshape(self.tensors[name].shape)
+    def fill(self, name: str, start: int, count: int, row: Bytes) -> int:
+        """Read elements [start, start + count) of a floating tensor; returns the code of `row`."""
+        info = self.tensors[name]
+        if info.dtype in FP8:
+            row[: 4 * count].view(np.float32)[:] = self._scaled(name, start, count)
+            return F32
+        self._read(info, name, start, row[: count * SIZES[info.dtype]])
+        return CODES[info.dtype]
 
-    def piece(self, name: str, start: int, count: int) -> NDArray[np.float32]:
-        """Elements [start, start + count) of a floating tensor, flat."""
-        stored = self.raw(name, start, count).view(FLOATS[self.tensors[name].dtype])
-        return stored.astype(np.float32, copy=False)
-
-    def raw(self, name: str, start: int, count: int) -> NDArray[np.uint8]:
+    def raw(self, name: str, start: int, count: int) -> Bytes:
         """The bytes of elements [start, start + count) of any tensor.
 
         Raises RunError when the file has become shorter than its header says.
         """
         info = self.tensors[name]
-        size = SIZES[info.dtype]
-        buffer = np.empty(count * size, np.uint8)
-        with info.file.open("rb") as source:
-            source.seek(info.start + start * size)
-            if source.readinto(buffer.data) != buffer.size:
-                raise RunError(f"{info.file}: tensor `{name}`: the file changed while it was read")
+        buffer = np.empty(count * SIZES[info.dtype], np.uint8)
+        self._read(info, name, start, buffer)
         return buffer
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """A whole floating tensor in its own shape, in float32."""
+        info = self.tensors[name]
+        row = np.empty(4 * info.size, np.uint8)
+        code = self.fill(name, 0, info.size, row)
+        return widen(row, code, info.size).reshape(info.shape)
+
+    def close(self) -> None:
+        """Close what was opened for reading."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    @cached_property
+    def _scale_values(self) -> dict[str, Scaled]:
+        return {}  # filled as tensors are read
+
+    def _scaled(self, name: str, start: int, count: int) -> NDArray[np.float32]:
+        """Elements of a tensor in fp8, times their scales."""
+        info = self.tensors[name]
+        if name not in self._scale_values:
+            scale = self.scales[name]
+            row = np.empty(4 * scale.size, np.uint8)
+            self._read(scale, name, 0, row[: scale.size * SIZES[scale.dtype]])
+            values = widen(row, CODES[scale.dtype], scale.size).reshape(scale.shape)
+            self._scale_values[name] = Scaled(info.shape, values, self.config)
+        return values_of(info.dtype, self.raw(name, start, count)) * (
+            self._scale_values[name].scales(start, count)
+        )
+
+    def _read(self, info: TensorInfo, name: str, start: int, buffer: Bytes) -> None:
+        with self._lock:
+            if info.file not in self._files:
+                self._files[info.file] = os.open(info.file, os.O_RDONLY)
+        view, at = memoryview(buffer.data), info.start + start * SIZES[info.dtype]
+        while view:
+            got = os.preadv(self._files[info.file], [view], at)
+            if not got:
+                raise RunError(f"{info.file}: tensor `{name}`: the file changed while it was read")
+            view, at = view[got:], at + got
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -67,10 +113,13 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     config = read_config(folder)
     _refuse_quantised(folder, config)
     if (folder / SINGLE).is_file():  # the precedence of transformers
-        return Checkpoint(folder, config, read_header(folder / SINGLE))
-    if (folder / INDEX).is_file():
-        return Checkpoint(folder, config, _read_shards(folder))
-    raise InputError(f"{folder}: {_why_no_weights(folder)}")
+        tensors = read_header(folder / SINGLE)
+    elif (folder / INDEX).is_file():
+        tensors = _read_shards(folder)
+    else:
+        raise InputError(f"{folder}: {_why_no_weights(folder)}")
+    tensors, scales = find_scales(folder, tensors)
+    return Checkpoint(folder, config, tensors, scales)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -99,13 +148,18 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _refuse_quantised(folder: Path, config: Mapping[str, Any]) -> None:
     quantised = config.get("quantization_config")
     kinds = [kind for file, kind in _QUANTISED.items() if (folder / file).is_file()]
-    if quantised:
+    if quantised and not _is_fp8(quantised):
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None
         kinds.insert(0, str(method or "bitsandbytes"))  # early bitsandbytes wrote no method
     if kinds:
         raise InputError(
             f"{folder}: the weights are quantised ({kinds[0]}); merge unquantised models"
         )
+
+
+def _is_fp8(quantised: Any) -> bool:
+    """Weights in fp8 have scales beside them, which are applied."""
+    return isinstance(quantised, dict) and quantised.get("quant_method") == "fp8"
 
 
 def _safetensors(folder: Path) -> list[str]:
@@ -171,64 +225,3 @@ def layer_of(name: str, layers: int) -> int | None:
     if match is None or _TOWER.search(name[: match.start()]) or int(match[1]) >= layers:
         return None
     return int(match[1])
-
-
-class CheckpointWriter:
-    """Writes headers (and index) first, then tensors in place, piece by piece.
-
-    Shards of at most `shard_size` bytes, but a tensor is never split. The files depend on
-    names, dtypes and shapes alone, not on how the inputs were sharded.
-    """
-
-    def __init__(
-        self, folder: Path, like: Mapping[str, TensorInfo], shard_size: int = SHARD_SIZE
-    ) -> None:
-        shards = list(_shards(like, shard_size))
-        self.tensors: dict[str, TensorInfo] = {}
-        for number, names in enumerate(shards, start=1):
-            sharded = f"model-{number:05}-of-{len(shards):05}.safetensors"
-            file = folder / (sharded if len(shards) > 1 else SINGLE)
-            header, infos = build_header(file, ((n, like[n].dtype, like[n].shape) for n in names))
-            file.write_bytes(header)
-            self.tensors |= infos
-        if len(shards) > 1:
-            self._write_index(folder)
-        self._missing = {name: info.stop - info.start for name, info in self.tensors.items()}
-
-    def _write_index(self, folder: Path) -> None:
-        total = sum(info.stop - info.start for info in self.tensors.values())
-        places = {name: info.file.name for name, info in sorted(self.tensors.items())}
-        index = {"metadata": {"total_size": total}, "weight_map": places}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-    def write(self, name: str, start: int, values: NDArray[Any]) -> None:
-        """Elements [start, ...) of a tensor, as bytes or as an array of the tensor's own dtype."""
-        info = self.tensors[name]
-        with info.file.open("r+b") as target:
-            target.seek(info.start + start * SIZES[info.dtype])
-            target.write(values.view(np.uint8).data)
-        self._missing[name] -= values.nbytes
-
-    def finish(self) -> None:
-        """Raises RunError unless every tensor was written in full."""
-        for name, missing in self._missing.items():
-            if missing:
-                raise RunError(f"tensor `{name}`: {missing} bytes were not written")
-
-
-def _shards(like: Mapping[str, TensorInfo], shard_size: int) -> Iterator[list[str]]:
-    """Wide dtypes first, so that each tensor is aligned; then names, `layers.2` before `10`."""
-    names: list[str] = []
-    filled = 0
-    for name in sorted(like, key=lambda n: (-SIZES[like[n].dtype], _natural(n))):
-        size = like[name].size * SIZES[like[name].dtype]
-        if names and filled + size > shard_size:
-            yield names
-            names, filled = [], 0
-        names.append(name)
-        filled += size
-    yield names
-
-
-def _natural(name: str) -> list[str | int]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]

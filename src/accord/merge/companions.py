@@ -25,28 +25,66 @@ _NAMES = (
     "*processor_config.json",
 )
 _SUFFIXES = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _TOKENIZER = {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"}
 
 
 def write_companions(
-    folder: Path, plan: Plan, *, name: str, method: str, options: Mapping[str, Any], seed: int
+    folder: Path,
+    plan: Plan,
+    *,
+    name: str,
+    method: str,
+    options: Mapping[str, Any],
+    seed: int,
+    source: str | None = None,
 ) -> list[str]:
-    """Write everything but the weights into `folder`; returns notes for the user."""
+    """Write everything but the weights into `folder`; returns notes for the user.
+
+    `source`: the text of a mergekit config that the merge was made from.
+    """
     notes = _copy(plan.base.folder, folder)
-    write_json(
-        folder / "layer_weights.json", plan.weights.model_dump(mode="json", exclude_unset=True)
-    )
+    _mend_config(folder / "config.json", plan)
+    if source is not None:
+        write_text(folder / "mergekit_config.yml", source)
+    else:
+        _write_recipe(folder, plan, method, options, seed)
+    write_text(folder / "README.md", model_card(plan, name, method, options, seed))
+    return notes
+
+
+def _write_recipe(
+    folder: Path, plan: Plan, method: str, options: Mapping[str, Any], seed: int
+) -> None:
+    """`accord merge merge_config.yaml -o DIR` makes the same model again."""
+    weights = plan.weights
+    if weights:
+        write_json(
+            folder / "layer_weights.json", weights.model_dump(mode="json", exclude_unset=True)
+        )
+    further: dict[str, Any] = {"dtype": plan.dtype} if plan.dtype else {}
+    further |= {"exempt_1d": True} if plan.exempt_1d else {}
     made = {
         "base": str(plan.base.folder),
         "models": {label: str(model.folder) for label, model in plan.models.items()},
-        "layer_weights": "layer_weights.json",
-        "merge": {"method": method, **options},
+        "layer_weights": "layer_weights.json" if weights else None,
+        "merge": {"method": method, **further, **options},
         "seed": seed,
     }
-    # `accord merge merge_config.yaml -o DIR` makes the same model again.
     write_text(folder / "merge_config.yaml", _yaml(made))
-    write_text(folder / "README.md", model_card(plan, name, method, options, seed))
-    return notes
+
+
+def _mend_config(path: Path, plan: Plan) -> None:
+    """config.json says what the weights are now: their dtype, and that they are not in fp8."""
+    config = dict(plan.base.config)
+    quantised = config.pop("quantization_config", None)
+    if quantised is None and plan.dtype is None:
+        return
+    floats = [dtype for dtype, _ in plan.specs.values() if dtype in _DTYPES]
+    if floats:
+        key = "torch_dtype" if "torch_dtype" in config else "dtype"
+        config[key] = _DTYPES[floats[0]]
+    write_json(path, config)
 
 
 def _copy(base: Path, folder: Path) -> list[str]:
@@ -66,19 +104,24 @@ def model_card(plan: Plan, name: str, method: str, options: Mapping[str, Any], s
     front |= licence(plan.base.folder)
     front["tags"] = ["merge", "accord", method]
     settings = ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in options.items())
-    labels = ", ".join(plan.weights.models)
+    labels = ", ".join(plan.models)
+    how = "`merge_config.yaml` says how" if plan.weights else "The config beside this file says how"
+    also = (
+        ", `layer_weights.json` holds the weight of each model in each layer"
+        if plan.weights
+        else ""
+    )
     return (
         f"---\n{_yaml(front)}---\n\n# {name}\n\n"
         f"A layer-wise merge of specialists ({labels}) of `{base}`, made by accord with "
-        f"`{method}` ({settings}) and seed {seed}. `merge_config.yaml` says how, "
-        "`layer_weights.json` holds the weight of each model in each layer.\n\n"
-        f"{_ranges(plan.weights)}"
+        f"`{method}`{f' ({settings})' if settings else ''} and seed {seed}. {how}{also}.\n"
+        f"{_ranges(plan.weights) if plan.weights else ''}"
     )
 
 
 def _ranges(weights: LayerWeights) -> str:
     lines = [
-        f"Weights in the {weights.layers} layers:\n",
+        f"\nWeights in the {weights.layers} layers:\n",
         "| specialist | lowest | mean | highest | outside the layers |",
         "|---|---|---|---|---|",
     ]

@@ -12,21 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-
 from accord.errors import InputError
 
-# What can be merged, as numpy reads it (always little-endian on disk) ...
-FLOATS: dict[str, np.dtype[Any]] = {
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-}
-LARGEST = {"F32": float(np.finfo(np.float32).max), "F16": 65504.0, "BF16": (2 - 2**-7) * 2.0**127}
+# What can be merged (always little-endian on disk), with its largest finite number ...
+LARGEST = {"F32": (2 - 2**-23) * 2.0**127, "F16": 65504.0, "BF16": (2 - 2**-7) * 2.0**127}
+_FLOATS = {"F32": 4, "F16": 2, "BF16": 2}
+# ... or only with scales beside it, of which a checkpoint takes care ...
+FP8 = {"F8_E4M3": 1, "F8_E5M2": 1}
 # ... and what is handed through as bytes.
 _RAW = {"BOOL": 1, "I8": 1, "U8": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
-SIZES = {name: dtype.itemsize for name, dtype in FLOATS.items()} | _RAW
+SIZES = _FLOATS | FP8 | _RAW
 _MOST_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 
 
@@ -48,7 +43,7 @@ class TensorInfo:
     @property
     def floating(self) -> bool:
         """Whether it can be merged; other tensors are handed through."""
-        return self.dtype in FLOATS
+        return self.dtype in _FLOATS or self.dtype in FP8
 
 
 def read_header(file: Path) -> dict[str, TensorInfo]:

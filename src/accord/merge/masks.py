@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from accord.errors import InputError
 
-_LEVELS = 1 << 16
+LEVELS = 1 << 16  # of a draw; all of them are kept at density 1
 _BLOCK = 1 << 13  # words worked on at a time: 64 KiB, and as much scratch, stay in the cache
 
 _GAMMA = 0x9E3779B97F4A7C15
@@ -39,20 +39,12 @@ def threshold(density: float) -> int:
     """
     if not 0 < density <= 1:
         raise InputError(f"density: found {density}; a number in (0, 1] is wanted")
-    return _LEVELS if density == 1 else min(max(round(density * _LEVELS), 1), _LEVELS - 1)
+    return LEVELS if density == 1 else min(max(round(density * LEVELS), 1), LEVELS - 1)
 
 
 def kept_share(density: float) -> float:
     """The share that is kept in expectation, exactly: DARE rescales by its inverse."""
-    return threshold(density) / _LEVELS
-
-
-def mask(key: int, start: int, count: int, density: float) -> NDArray[np.bool_]:
-    """Which of the elements [start, start + count) are kept; [count], bool."""
-    level = threshold(density)
-    if level == _LEVELS:
-        return np.ones(count, np.bool_)
-    return draws(key, start, count) < np.uint16(level)
+    return threshold(density) / LEVELS
 
 
 def draws(key: int, start: int, count: int) -> NDArray[np.uint16]:

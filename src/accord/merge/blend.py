@@ -1,0 +1,235 @@
+"""What a merge makes of each element, in numpy: all that methods differ in is a `Blend`.
+
+Unusual: every operation is in float32, in a fixed order, and none depends on another element, so
+the bytes depend neither on pieces nor on threads. `kernel` does the same operations in one loop; it
+must give the same bytes, and this one takes its place where numba is missing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accord.merge.masks import LEVELS, draws
+
+F32, F16, BF16, AS_DELTA = 0, 1, 2, 3  # what a row of a piece holds; AS_DELTA: fp32, base taken off
+CODES = {"F32": F32, "F16": F16, "BF16": BF16}
+BLOCK = 1024  # elements the kernel works on at once: seven arrays of float32 take 28 KiB
+ELECT_NONE, ELECT_UNWEIGHTED, ELECT_WEIGHTED = 0, 1, 2
+_CHOICES = {"none": ELECT_NONE, "unweighted": ELECT_UNWEIGHTED, "weighted": ELECT_WEIGHTED}
+
+INFINITE, MAGNITUDE = np.uint32(0x7F800000), np.uint32(0x7FFFFFFF)
+_SMALL = np.float32(1e-8)
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Magnitudes of a delta that are kept, as the bits of float32: all between the two.
+
+    Of those equal to one of them so many of 65,536, by the draw: a rank among equals is no rank.
+    """
+
+    low: int = 0
+    high: int = 0x7FFFFFFF
+    low_level: int = LEVELS
+    high_level: int = LEVELS
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """DELLA: chances of being kept rise with the rank of the magnitude in its row."""
+
+    densities: tuple[float, ...]  # [K]
+    epsilons: tuple[float, ...]  # [K]: from density - epsilon to density + epsilon
+    width: int  # elements of a row
+
+
+@dataclass(frozen=True)
+class Blend:
+    """theta = theta_base + scale * (sum of w_k d_k) / divisor + shift * theta_base.
+
+    d_k is the delta of model k with what its mask or `spans` drop set to 0, times `factors`. With
+    an election the sum goes over the models whose vote (d_k, or w_k d_k if it is weighted) has the
+    sign of the sum of votes; a tie counts as +. `normalize` divides by the sum of their weights.
+    """
+
+    weights: tuple[float, ...]  # [K]
+    levels: tuple[int, ...]  # [K]: draws below it are kept, of 65,536
+    factors: tuple[float, ...]  # [K]
+    spans: tuple[Span, ...] | None = None  # [K]
+    ranked: Ranked | None = None
+    elect: Literal["none", "unweighted", "weighted"] = "none"
+    normalize: bool = False
+    scale: float = 1.0
+    shift: float = 0.0
+
+    @property
+    def choice(self) -> int:
+        """`elect` as a number."""
+        return _CHOICES[self.elect]
+
+    @property
+    def divisor(self) -> np.float32:
+        """The sum of the weights, or 1 where it is 0: what `normalize` divides by."""
+        total = np.float32(0)
+        for weight in self.weights:
+            total = total + np.float32(weight)
+        return total if abs(total) >= _SMALL else np.float32(1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Elements [start, start + count) of one tensor of base and K models, as they are stored."""
+
+    data: Bytes  # [K + 1, stride]
+    codes: tuple[int, ...]  # [K + 1]
+    start: int
+    count: int
+
+    def widened(self, row: int) -> Floats:
+        """A row in float32: a copy, or the row itself if it is float32."""
+        return widen(self.data[row], self.codes[row], self.count)
+
+    def delta(self, k: int, base: Floats) -> Floats:
+        """theta_k - theta_base; not to be written to."""
+        values = self.widened(k + 1)
+        return values if self.codes[k + 1] == AS_DELTA else values - base
+
+
+Piece = Callable[[Rows, Bytes, int, float], NDArray[np.int64]]
+"""(inputs, output, its code, its largest finite number) -> [K + 2]: how many are NaN or infinite in
+base and models, and too large in the result. The output is written to. A piece begins at a multiple
+of 4 elements, or of whole rows where ranks are wanted."""
+
+
+def widen(row: Bytes, code: int, count: int) -> Floats:
+    """The first `count` elements of a row in float32."""
+    if code == BF16:
+        bits = row[: 2 * count].view(np.uint16).astype(np.uint32) << np.uint32(16)
+        return bits.view(np.float32)
+    if code == F16:
+        return row[: 2 * count].view(np.float16).astype(np.float32)
+    return row[: 4 * count].view(np.float32)
+
+
+def narrow(values: Floats, code: int, out: Bytes) -> None:
+    """The only rounding: to the nearest, ties to even; one NaN for all. Overwrites `values`."""
+    bits = values.view(np.uint32)
+    nan = (bits & MAGNITUDE) > INFINITE
+    if nan.any():
+        bits[nan] = 0x7FC00000
+    if code == BF16:
+        odd = (bits >> np.uint32(16)) & np.uint32(1)
+        rounded = (bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
+        out[: 2 * len(values)].view(np.uint16)[:] = rounded
+    elif code == F16:
+        out[: 2 * len(values)].view(np.float16)[:] = values
+        out[: 2 * len(values)].view(np.uint16)[nan] = 0x7E00
+    else:
+        out[: 4 * len(values)].view(np.float32)[:] = values
+
+
+def not_finite(values: Floats) -> int:
+    """How many are NaN or infinite."""
+    return int(np.count_nonzero((values.view(np.uint32) & MAGNITUDE) >= INFINITE))
+
+
+def piece_of(blend: Blend, keys: Sequence[int]) -> Piece:
+    """What merges the pieces of a tensor; `keys`: of the models' masks (`masks.mask_key`), [K]."""
+
+    def piece(rows: Rows, out: Bytes, out_code: int, largest: float) -> NDArray[np.int64]:
+        with np.errstate(all="ignore"):
+            return _blend_piece(blend, rows, keys, out, out_code, largest)
+
+    return piece
+
+
+def _blend_piece(
+    blend: Blend, rows: Rows, keys: Sequence[int], out: Bytes, out_code: int, largest: float
+) -> NDArray[np.int64]:
+    models = len(blend.weights)
+    found = np.zeros(models + 2, np.int64)
+    base = rows.widened(0)
+    found[0] = not_finite(base)
+    plus, minus, votes, weight_plus, weight_minus = np.zeros((5, rows.count), np.float32)
+    for k in range(models):
+        given = rows.widened(k + 1)
+        found[k + 1] = not_finite(given)
+        delta = given.copy() if rows.codes[k + 1] == AS_DELTA else given - base
+        delta = _dropped(blend, k, delta, keys[k], rows)
+        weight = np.float32(blend.weights[k])
+        term = weight * delta
+        if blend.elect == "none":
+            plus += term
+            continue
+        vote = delta if blend.elect == "unweighted" else term
+        votes += vote
+        up, down = vote > 0, vote < 0
+        np.add(plus, term, out=plus, where=up)
+        np.add(minus, term, out=minus, where=down)
+        if blend.normalize:
+            np.add(weight_plus, weight, out=weight_plus, where=up)
+            np.add(weight_minus, weight, out=weight_minus, where=down)
+    positive = votes >= 0  # s; a tie counts as +
+    change = plus if blend.elect == "none" else np.where(positive, plus, minus)
+    if blend.normalize:
+        change /= _divisor(blend, positive, weight_plus, weight_minus)
+    change *= np.float32(blend.scale)
+    if blend.shift:
+        change += np.float32(blend.shift) * base
+    values = base.copy()
+    # Not where it is 0: -0.0 + 0.0 would lose the sign, and the base must stay bit for bit.
+    np.add(base, change, out=values, where=change != 0)
+    found[-1] = np.count_nonzero(np.abs(values) > np.float32(largest))
+    narrow(values, out_code, out)
+    return found
+
+
+def _divisor(
+    blend: Blend, positive: NDArray[np.bool_], weight_plus: Floats, weight_minus: Floats
+) -> Any:
+    if blend.elect == "none":
+        return blend.divisor
+    divisor = np.where(positive, weight_plus, weight_minus)
+    divisor[np.abs(divisor) < _SMALL] = 1  # nobody agrees: the change is 0 already
+    return divisor
+
+
+def _dropped(blend: Blend, k: int, delta: Floats, key: int, rows: Rows) -> Floats:
+    """d_k: `delta` with what is dropped set to 0, and the rest rescaled."""
+    level, factor = blend.levels[k], np.float32(blend.factors[k])
+    drawn = None
+    if level < LEVELS or blend.spans or blend.ranked:
+        drawn = draws(key, rows.start, rows.count)
+    if drawn is None:
+        return delta * factor
+    if blend.ranked:
+        return _magprune(blend.ranked, k, delta, drawn)
+    kept = drawn < level  # DARE
+    if blend.spans:
+        kept &= within(blend.spans[k], delta.view(np.uint32) & MAGNITUDE, drawn)
+    return np.where(kept, delta * factor, np.float32(0))
+
+
+def within(span: Span, size: NDArray[np.uint32], drawn: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Which magnitudes, given as bits, a span keeps."""
+    kept = (size > span.low) & (size < span.high)
+    kept |= (size == span.low) & (drawn < span.low_level)
+    kept |= (size == span.high) & (drawn < span.high_level)
+    return kept
+
+
+def _magprune(ranked: Ranked, k: int, delta: Floats, drawn: NDArray[np.uint16]) -> Floats:
+    """DELLA's MAGPRUNE (arXiv 2406.11617, section 3.1): p rises linearly with the rank."""
+    table = np.abs(delta).reshape(-1, ranked.width)
+    rank = table.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable").astype(np.float32)
+    share = rank / np.float32(max(ranked.width - 1, 1))
+    density, epsilon = np.float32(ranked.densities[k]), np.float32(ranked.epsilons[k])
+    level = np.rint((density - epsilon + 2 * epsilon * share) * np.float32(LEVELS)).reshape(-1)
+    level = np.clip(level, 1, LEVELS).astype(np.float32)
+    return np.where(drawn < level, delta * (np.float32(LEVELS) / level), np.float32(0))
