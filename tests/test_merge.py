@@ -311,6 +311,7 @@ def test_the_folder_has_all_that_a_model_needs_and_no_more(tmp_path):
     assert "# Mine" in text and "| HTD |" in text and str(tmp_path) not in text
     made = yaml.safe_load((out / "merge_config.yaml").read_text())
     how = {"method": "dare_ties", "density": 0.8, "elect": "unweighted", "normalize": False}
+    how |= {"rescale": True, "lambda": 1.0}
     assert made["merge"] == how and made["layer_weights"] == "layer_weights.json"
     assert made["seed"] == 3 and list(made["models"]) == sorted(LABELS)
 
