@@ -70,7 +70,7 @@ class Compiled:
         scratch = np.empty(7 * BLOCK, np.float32)
 
         def piece(rows: Rows, out: Bytes, out_code: int, largest: float) -> NDArray[np.int64]:
-            assert rows.start % 4 == 0
+            assert rows.start % 4 == 0 and isinstance(rows.data, np.ndarray)
             room, places = scratch.ctypes.data, [table.ctypes.data for table in tables]
             found = np.zeros(models + 2, np.int64)
             codes = np.array(rows.codes, np.int64)
