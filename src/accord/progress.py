@@ -52,8 +52,9 @@ class Lines(Progress):
     def _say(self, spent: float, note: str | None) -> None:
         left = spent / self.done * (self.total - self.done) if self.done else 0.0
         tail = f" ({note})" if note else ""
+        rate = self.done / spent if spent > 0 else 0.0
         print(
-            f"  {self.label}: {self.done}/{self.total} {self.unit}, "
+            f"  {self.label}: {counted(self.done, self.total, self.unit, rate)}, "
             f"{clock(spent)} spent, {clock(left)} left{tail}",
             file=self.out,
             flush=True,
@@ -67,13 +68,24 @@ class Bar(Progress):
         from rich.console import Console
         from rich.progress import (
             BarColumn,
-            MofNCompleteColumn,
+            ProgressColumn,
+            Task,
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
         from rich.progress import Progress as RichProgress
         from rich.table import Column
+        from rich.text import Text
+
+        class Counted(ProgressColumn):
+            """How much of how much."""
+
+            def render(self, task: Task) -> Text:
+                """As `counted` says it."""
+                unit = task.fields["unit"]
+                total, rate = int(task.total or 0), task.speed or 0.0
+                return Text(counted(int(task.completed), total, unit, rate))
 
         def whole() -> Column:
             return Column(no_wrap=True, min_width=7)
@@ -83,11 +95,11 @@ class Bar(Progress):
         self.bars = RichProgress(
             TextColumn("  {task.description:<9}"),
             BarColumn(bar_width=16),
-            MofNCompleteColumn(table_column=whole()),
+            Counted(table_column=whole()),
             TimeElapsedColumn(table_column=whole()),
             TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
             TimeRemainingColumn(table_column=whole()),
-            TextColumn("{task.fields[unit]} {task.fields[note]}", table_column=rest),
+            TextColumn("{task.fields[note]}", table_column=rest),
             console=Console(stderr=True),
             expand=True,
         )
@@ -124,6 +136,13 @@ def open_progress(label: str, quiet: bool = False) -> Progress:
     if quiet:
         return SILENT
     return Bar(label) if sys.stderr.isatty() else Lines(label)
+
+
+def counted(done: int, total: int, unit: str, rate: float) -> str:
+    """`3/7 tensors`; bytes as `1.2/11.0 GB at 3.40 GB/s`."""
+    if unit == "bytes":
+        return f"{done / 1e9:.1f}/{total / 1e9:.1f} GB at {rate / 1e9:.2f} GB/s"
+    return f"{done}/{total} {unit}"
 
 
 def clock(seconds: float) -> str:

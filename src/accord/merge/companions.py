@@ -103,7 +103,9 @@ def model_card(plan: Plan, name: str, method: str, options: Mapping[str, Any], s
     front: dict[str, Any] = {"base_model": base, "library_name": "transformers"}
     front |= licence(plan.base.folder)
     front["tags"] = ["merge", "accord", method]
-    settings = ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in options.items())
+    # Weights and options of a mergekit config are those of each tensor.
+    shown = {} if plan.weights is None and options else options
+    settings = ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in shown.items())
     labels = ", ".join(plan.models)
     how = "`merge_config.yaml` says how" if plan.weights else "The config beside this file says how"
     also = (

@@ -37,8 +37,15 @@ class Work:
     plan: Callable[[MergedTensor], Blend]
     left: int
     found: NDArray[np.int64]
-    lock: Lock = field(default_factory=Lock)
+    lock: Lock = field(default_factory=Lock)  # of the blend
     blend: Blend | None = None
+
+    @property
+    def traffic(self) -> int:
+        """Bytes read and written for each element."""
+        sources = (self.tensor.base, *self.tensor.others)
+        read = (SIZES[s.tensors[self.tensor.name].dtype] for s in sources)
+        return SIZES[self.dtype] + sum(read)
 
     def blended(self) -> Blend:
         """What the method says, asked once."""
@@ -59,6 +66,7 @@ class Engine:
     allow_nonfinite: bool
     fsync: bool
     stop: Event = field(default_factory=Event)
+    lock: Lock = field(default_factory=Lock)  # of what the threads report
 
     def run(self, works: Sequence[Work], threads: int) -> None:
         """Merge them all. Raises RunError for NaN or infinity, or what does not fit the dtype."""
@@ -102,7 +110,7 @@ class Engine:
             found += self._piece(work, piece, at, count, data, out)
             if found.any():
                 self._judge(work, found)
-        with work.lock:
+        with self.lock:
             work.found += found
             work.left -= stop - start
             if not work.left:
@@ -111,7 +119,7 @@ class Engine:
                 self.journal.add(tensor.name, found_in(work))
                 if self.fsync:
                     self.journal.sync()
-        self.progress.advance((stop - start) * SIZES[work.dtype], note=tensor.name)
+            self.progress.advance((stop - start) * work.traffic, note=tensor.name)
 
     def _piece(
         self, work: Work, piece: Piece, at: int, count: int, data: Bytes, out: Bytes

@@ -179,7 +179,7 @@ def _named(plan: Plan) -> list[str]:
 
 def _merge_all(engine: Engine, works: list[Work], threads: int) -> None:
     """All that the journal does not hold yet."""
-    sizes = {work.tensor.name: work.tensor.size * SIZES[work.dtype] for work in works}
+    sizes = {work.tensor.name: work.tensor.size * work.traffic for work in works}
     engine.progress.start(sum(sizes.values()), "bytes")
     engine.progress.advance(sum(sizes[name] for name in engine.journal.done), note="kept")
     engine.run([w for w in works if w.tensor.name not in engine.journal.done], threads)
