@@ -14,7 +14,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from accord import __version__, cli_measure, cli_probe, cli_vary
+from accord import __version__, cli_measure, cli_merge, cli_probe, cli_vary
 from accord.errors import InputError
 from accord.options import ConfigFile, Guarded, Json, Limit, Quiet, RunFolder, Seed, Sets, Verbose
 from accord.terminal import Terminal
@@ -213,43 +213,8 @@ _stage_command("train", "One specialist for each kind of wording, in a run's fol
 _stage_command("weigh", "Layer weights from activations, in a run's folder.")
 
 
-@app.command()
-def merge(
-    config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="base, models, layer_weights, merge, seed.")
-    ],
-    out: Annotated[Path, typer.Option("-o", metavar="DIR", help="The model folder to write.")],
-    seed: Seed = None,
-    threads: Annotated[
-        Optional[int], typer.Option(min=1, help="Threads; the processors, at most 8, if not given.")
-    ] = None,
-    kernel: Annotated[
-        str, typer.Option(help="auto, numba or numpy: what computes; the bytes are the same.")
-    ] = "auto",
-    allow_nonfinite: Annotated[
-        bool, typer.Option("--allow-nonfinite", help="Merge NaN and infinity, and count them.")
-    ] = False,
-    fsync: Annotated[
-        bool, typer.Option("--fsync", help="Wait for the disk: safe from a power failure.")
-    ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Merge models layer by layer; CONFIG is accord's or mergekit's."""
-    from accord.merging import merge_file
-
-    if kernel not in ("auto", "numba", "numpy"):
-        raise InputError(f"--kernel: found {kernel}; auto, numba or numpy is wanted")
-    terminal = Terminal(as_json, quiet)
-    how = {"threads": threads, "kernel": kernel, "allow_nonfinite": allow_nonfinite, "fsync": fsync}
-    with terminal.watch("merge") as progress:
-        notes = merge_file(config, out, seed, progress, **how)
-    for note in notes:
-        terminal.say(f"note: {note}")
-    terminal.result({"model": str(out), "notes": list(notes)}, f"wrote {out}")
-
-
+app.command()(cli_merge.merge)
+app.command()(cli_merge.push)
 _stage_command("generate", "Answers of all models to all test wordings, in a run's folder.")
 
 
