@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(content)
             name = f"{asked.get('organization') or 'me'}/{asked['name']}"
             (self.root / name).mkdir(parents=True, exist_ok=True)
-            (self.root / name / ".private").write_text(str(asked.get("private")))
+            (self.root / name / ".private").write_text(str(asked.get("visibility")))
             return self.reply(200, {"url": f"{self.address}/{name}", "id": name, "name": name})
         if "/preupload/" in self.path:
             files = json.loads(content)["files"]

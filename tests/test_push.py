@@ -57,7 +57,7 @@ def test_a_model_arrives_whole_and_without_paths(tmp_path, hub):
     done = push(model(tmp_path / "m"), "me/merged", "--private", address=address)
     assert done.returncode == 0, done.stderr
     there = root / "me" / "merged"
-    assert (there / ".private").read_text() == "True"
+    assert (there / ".private").read_text() == "private"
     for name in ("config.json", "model.safetensors", "README.md"):
         assert (there / name).read_bytes() == (tmp_path / "m" / name).read_bytes()
     assert not (there / ".hidden").exists()
