@@ -113,8 +113,8 @@ class Rows:
 
 Piece = Callable[[Rows, Bytes, int, float], NDArray[np.int64]]
 """(inputs, output, its code, its largest finite number) -> [K + 2]: how many are NaN or infinite in
-base and models, and too large in the result. The output is written to. A piece begins at a multiple
-of 4 elements, or of whole rows where ranks are wanted."""
+base and models, and NaN or too large in the result. The output is written to. A piece begins at a
+multiple of 4 elements, or of whole rows where ranks are wanted."""
 
 
 def widen(row: Bytes, code: int, count: int) -> Floats:
@@ -206,8 +206,9 @@ def _merged(blend: Blend, rows: Rows, keys: Sequence[int], found: NDArray[np.int
     if blend.normalize:
         change /= _divisor(blend, positive, weight_plus, weight_minus)
     change *= np.float32(blend.scale)
-    if blend.shift:
-        change += np.float32(blend.shift) * base
+    shift = np.float32(blend.shift)
+    if shift != 0:
+        change += shift * base
     values = base + change
     # Not where it is 0: -0.0 + 0.0 would lose the sign, and the base must stay bit for bit.
     if (base.view(np.uint32) == SIGN).any():
@@ -227,10 +228,10 @@ def _chosen(positive: NDArray[np.bool_], plus: Floats, minus: Floats, finite: bo
 
 
 def _too_large(values: Floats, largest: np.float32) -> int:
-    """How many magnitudes are above it."""
+    """How many magnitudes are above it, or NaN."""
     if values.max(initial=0) <= largest and values.min(initial=0) >= -largest:
         return 0
-    return int(np.count_nonzero(np.abs(values) > largest))
+    return int(np.count_nonzero(~(np.abs(values) <= largest)))
 
 
 def _divisor(

@@ -260,10 +260,10 @@ def _settle(scale, shift, f, n):
 
 @njit
 def _over(largest, f, n):
-    """How many are too large for the output's dtype."""
+    """How many are too large for the output's dtype, or NaN."""
     over = np.int64(0)
     for i in range(n):
-        over += np.int64(abs(f[_PLUS + i]) > largest)
+        over += np.int64(not abs(f[_PLUS + i]) <= largest)
     return over
 
 

@@ -94,9 +94,8 @@ def _load() -> tuple[Any, int]:
     import llvmlite.binding as llvm
 
     path = _folder() / f"{_fingerprint(llvm)}.o"
-    try:
-        machine_code = path.read_bytes()
-    except OSError:
+    machine_code = _kept(path)
+    if machine_code is None:
         machine_code = _compile()
         _keep(path, machine_code)
     llvm.initialize_native_target()
@@ -138,7 +137,8 @@ def _compile() -> bytes:
 
 def _fingerprint(llvm: Any) -> str:
     """Of all that the machine code depends on."""
-    source = [Path(__file__).with_name(name).read_bytes() for name in ("kernel.py", "blend.py")]
+    files = ("kernel.py", "blend.py", "native.py")
+    source = [Path(__file__).with_name(name).read_bytes() for name in files]
     try:
         made_by = f"numba {version('numba')} llvmlite {version('llvmlite')}"
     except PackageNotFoundError as error:
@@ -153,12 +153,25 @@ def _folder() -> Path:
     return Path(home) / "accord" / "kernels"
 
 
+def _kept(path: Path) -> bytes | None:
+    """What `_keep` wrote, if it is whole: LLVM ends the process that gives it anything else."""
+    try:
+        digest, content = path.read_bytes().split(b"\n", 1)
+    except (OSError, ValueError):
+        return None
+    return content if digest == _digest(content) else None
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).hexdigest().encode()
+
+
 def _keep(path: Path, content: bytes) -> None:
-    """Written aside and renamed; not at all where the folder cannot be written to."""
+    """A digest, a line feed, the content; written aside and renamed, if the folder lets itself."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_bytes(content)
+        aside.write_bytes(_digest(content) + b"\n" + content)
         aside.replace(path)
     except OSError:
         return  # it is compiled anew each time
