@@ -16,11 +16,9 @@ from accord.merge.headers import LARGEST
 from accord.merge.masks import LEVELS
 
 LARGEST_OF = {F32: LARGEST["F32"], F16: LARGEST["F16"], BF16: LARGEST["BF16"]}
-SPECIAL = np.array(
-    """0 -0 1 -1 nan -nan inf -inf 1e-45 -1e-45 1.1e-38 3.4028235e38 -3.4028235e38 65504 65519.996
-    65520 -65520 6e-8 -6e-8 2.98e-8 6.1e-5 1e-8 1e30""".split(),
-    np.float32,
-)
+TINY = [0.0, 1e-45, 1.1e-38, 2.98e-8, 6e-8, 6.1e-5, 1e-8, 1.0]
+HUGE = [65504, 65519.996, 65520, 1e30, 3.4028235e38, np.inf, np.nan]
+SPECIAL = np.float32([*TINY, *HUGE, *np.negative(TINY), *np.negative(HUGE)])
 
 
 @pytest.fixture(scope="module")

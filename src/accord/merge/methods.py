@@ -25,6 +25,7 @@ from accord.merge.masks import LEVELS, kept_share, threshold
 from accord.registry import register
 
 Share = Annotated[float, Field(gt=0, le=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Elect = Literal["unweighted", "weighted"]
 
 
@@ -65,7 +66,7 @@ def dare_ties(
     elect: Elect = "unweighted",
     normalize: bool = False,
     rescale: bool = True,
-    lambda_: float = 1.0,
+    lambda_: Finite = 1.0,
 ) -> Blend:
     """Drop and rescale each delta, elect a sign for each parameter, add up what agrees.
 
@@ -84,14 +85,14 @@ def dare_linear(
     density: Share = 0.8,
     normalize: bool = False,
     rescale: bool = True,
-    lambda_: float = 1.0,
+    lambda_: Finite = 1.0,
 ) -> Blend:
     """Drop and rescale each delta, add them up: theta_base + sum_k w_k d_k (arXiv 2311.03099)."""
     return _dare(tensor, density, rescale, "none", normalize, lambda_)
 
 
 @register("methods", "task_arithmetic")
-def task_arithmetic(tensor: Tensor, *, normalize: bool = False, lambda_: float = 1.0) -> Blend:
+def task_arithmetic(tensor: Tensor, *, normalize: bool = False, lambda_: Finite = 1.0) -> Blend:
     """Add up the deltas: theta_base + sum_k w_k delta_k (arXiv 2212.04089, section 2)."""
     return _dare(tensor, 1.0, True, "none", normalize, lambda_)
 
@@ -104,7 +105,7 @@ def ties(
     elect: Elect = "unweighted",
     normalize: bool = False,
     rescale: bool = False,
-    lambda_: float = 1.0,
+    lambda_: Finite = 1.0,
 ) -> Blend:
     """Keep the largest magnitudes of each delta, elect a sign, add up what agrees.
 
@@ -125,7 +126,7 @@ def breadcrumbs(
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.01,
     normalize: bool = False,
     rescale: bool = False,
-    lambda_: float = 1.0,
+    lambda_: Finite = 1.0,
 ) -> Blend:
     """Drop the largest `gamma` and the smallest elements of each delta, add up the rest.
 
@@ -148,7 +149,7 @@ def della(
     epsilon: Annotated[float, Field(ge=0, lt=0.5)] = 0.1,
     elect: Elect = "unweighted",
     normalize: bool = False,
-    lambda_: float = 1.0,
+    lambda_: Finite = 1.0,
 ) -> Blend:
     """Keep the larger elements of a row more often, rescale each, elect a sign, add up.
 
@@ -184,11 +185,11 @@ def linear(tensor: Tensor, *, normalize: bool = True) -> Blend:
     Without `normalize` the sum itself. The base is one of the models only if it is given as one.
     """
     total = math.fsum(tensor.weights)
-    if normalize and abs(total) < 1e-8:
+    if tensor.weights and normalize and abs(total) < 1e-8:
         raise InputError(
             "merge: the weights of a linear merge add up to 0; their mean is undefined"
         )
-    by = total if normalize else 1.0
+    by = total if normalize and tensor.weights else 1.0
     # sum_k w_k theta_k = sum_k w_k delta_k + (sum_k w_k) theta_base
     weights = tuple(w / by for w in tensor.weights)
     return _sum(tensor, weights, shift=0.0 if normalize else total - 1)
@@ -205,6 +206,8 @@ def slerp(tensor: Tensor) -> Blend:
         raise InputError(
             f"merge.method: slerp takes one model beside the base, not {tensor.models}"
         )
+    if not tensor.weights:
+        raise InputError("merge.method: slerp wants a weight of the model; give `layer_weights`")
     t = tensor.weights[0]
     (bb, bd), (_, dd) = tensor.products()
     norms = math.sqrt(bb) * math.sqrt(max(bb + 2 * bd + dd, 0.0))

@@ -167,7 +167,11 @@ def _works(plan: Plan, method: Component, seed: int) -> list[Work]:
         tensor = MergedTensor(name, shape, weights, plan.base, tuple(plan.models.values()), keys)
         asked = partial(method.function, **options)
         spared = partial(exempt, asked) if plan.exempt_1d and len(shape) < 2 else asked
-        spared(Outline(tensor))  # errors come before any work
+        outline = spared(Outline(tensor))  # errors come before any work
+        if len(outline.weights) != tensor.models:
+            raise InputError(
+                f"merge.method: {method.name} wants the weights of the models; give `layer_weights`"
+            )
         found = np.zeros(tensor.models + 2, np.int64)
         works.append(Work(tensor, labels, dtype, spared, tensor.size, found))
     return works
