@@ -19,17 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accord.errors import InputError
-from accord.merge.blend import AS_DELTA, Bytes
+from accord.merge.blend import AS_DELTA, F32, Bytes, widen
 from accord.merge.checkpoint import Checkpoint
 from accord.merge.headers import TensorInfo, read_header
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _PART = re.compile(r"(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(?:\.weight)?$")
+# Initialisations that change the base too, and those of which A and B are not all.
+_INITIAL = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
 _REFUSED = {
     "use_dora": "DoRA",
     "alora_invocation_tokens": "an activated LoRA",
     "use_qalora": "QALoRA",
+    "use_bdlora": "BD-LoRA",
+    "kasa_config": "KaSA",
+    "monteclora_config": "MonteCLoRA",
+    "arrow_config": "Arrow",
 }
 
 
@@ -69,12 +75,21 @@ class Adapter:
 
     def fill(self, name: str, start: int, count: int, row: Bytes) -> int:
         """Elements [start, start + count) of the delta, or of a tensor that is there as a whole."""
+        code = AS_DELTA
+        given: NDArray[np.float32] | None = None
         if name in self.whole:
-            return self.stored.fill(self.whole[name], start, count, row)
+            code = self.stored.fill(self.whole[name], start, count, row)
+            if name not in self.pairs:
+                return code
+            given, code = widen(row, code, count).copy(), F32
         out = row[: 4 * count].view(np.float32)
-        if name not in self.pairs:
-            out[:] = 0
-            return AS_DELTA
+        out[:] = self._delta(name, start, count) if name in self.pairs else 0
+        if given is not None:  # embeddings that were saved beside their factors
+            out += given
+        return code
+
+    def _delta(self, name: str, start: int, count: int) -> NDArray[np.float32]:
+        """Elements [start, start + count) of s * B A."""
         left, right = self._of(name)
         width = right.shape[1]
         first, last = start // width, (start + count - 1) // width + 1
@@ -84,9 +99,8 @@ class Adapter:
             np.multiply(left[first:last, rank, None], right[rank], out=term)
             table += term
         skip = start - first * width
-        out[:] = table.reshape(-1)[skip : skip + count]
-        out *= np.float32(self.pairs[name].scale)
-        return AS_DELTA
+        picked: NDArray[np.float32] = table.reshape(-1)[skip : skip + count]
+        return picked * np.float32(self.pairs[name].scale)
 
     def _of(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The factors [rows, r] and [r, columns] of a tensor; a few are kept."""
@@ -130,6 +144,8 @@ def open_adapter(folder: Path, base: Checkpoint) -> Adapter:
         elif match["side"] == "A":
             target = _target(folder, f"{match['module']}.weight", base)
             pairs[target] = _pair(folder, key, match, config, tensors)
+        elif _other(key) not in tensors:
+            raise InputError(f"{folder}: adapter: `{key}` is there without `{_other(key)}`")
     adapter = Adapter(folder, base, Checkpoint(folder, {}, tensors), pairs, whole)
     for target, pair in pairs.items():
         _check_shape(folder, target, pair, tensors, base)
@@ -147,7 +163,7 @@ def open_adapter(folder: Path, base: Checkpoint) -> Adapter:
 def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         raise InputError(f"{folder / CONFIG}: not readable as JSON") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
@@ -158,7 +174,43 @@ def _config(folder: Path) -> dict[str, Any]:
                 f"{folder / CONFIG}: `{key}`: {called} is more than a sum; merge it into its base "
                 "first (peft's merge_and_unload)"
             )
+    initial = config.get("init_lora_weights")
+    if isinstance(initial, str) and initial.lower().startswith(_INITIAL):
+        raise InputError(
+            f"{folder / CONFIG}: `init_lora_weights: {initial}` is of another base than the one "
+            "given; merge the adapter into its base first (peft's merge_and_unload)"
+        )
     return config
+
+
+def _other(key: str) -> str:
+    """The other factor of a pair."""
+    one, two = ("A", "B") if "lora_A" in key or "lora_embedding_A" in key else ("B", "A")
+    return key.replace(f"lora_{one}", f"lora_{two}").replace(
+        f"lora_embedding_{one}", f"lora_embedding_{two}"
+    )
+
+
+def _alpha(where: Path, module: str, config: Mapping[str, Any]) -> float:
+    """lora_alpha of a module: that of the first pattern its name ends with."""
+    alpha, patterns = config.get("lora_alpha"), config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise InputError(f"{where}: alpha_pattern: found {patterns!r}; a mapping is wanted")
+    for pattern, value in patterns.items():
+        try:
+            found = re.match(rf"(.*\.)?({pattern})$", module)
+        except (re.error, RecursionError, OverflowError):
+            raise InputError(
+                f"{where}: alpha_pattern: `{pattern}` is no regular expression"
+            ) from None
+        if found:
+            alpha = value
+            break
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
+        raise InputError(f"{where}: lora_alpha: found {alpha!r}; a number is wanted")
+    if not abs(alpha) < 1e9:
+        raise InputError(f"{where}: lora_alpha: found {alpha!r}; a finite number is wanted")
+    return alpha
 
 
 def _target(folder: Path, name: str, base: Checkpoint) -> str:
@@ -181,8 +233,7 @@ def _pair(
     config: Mapping[str, Any],
     tensors: Mapping[str, TensorInfo],
 ) -> _Pair:
-    module = match["module"]
-    other = key.replace("lora_A", "lora_B").replace("lora_embedding_A", "lora_embedding_B")
+    other = _other(key)
     if other not in tensors:
         raise InputError(f"{folder}: adapter: `{key}` is there without `{other}`")
     if len(tensors[key].shape) != 2 or len(tensors[other].shape) != 2:
@@ -191,13 +242,9 @@ def _pair(
             "merged"
         )
     rank = tensors[key].shape[0]
-    alpha = config.get("lora_alpha")
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            alpha = value
-            break
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or rank == 0:
-        raise InputError(f"{folder / CONFIG}: lora_alpha: found {alpha!r}; a number is wanted")
+    if rank == 0:
+        raise InputError(f"{folder}: adapter: `{key}` is of rank 0; it changes nothing")
+    alpha = _alpha(folder / CONFIG, match["module"], config)
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     transposed = bool(match["kind"]) or bool(config.get("fan_in_fan_out"))
     return _Pair(key, other, scale, transposed)

@@ -118,7 +118,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         tensors = _read_shards(folder)
     else:
         raise InputError(f"{folder}: {_why_no_weights(folder)}")
-    tensors, scales = find_scales(folder, tensors)
+    tensors, scales = find_scales(folder, tensors, config)
     return Checkpoint(folder, config, tensors, scales)
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -26,16 +27,15 @@ class Journal:
         self.folder, self.plan = folder, plan
         self.done: dict[str, Found] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._file)
-            raise RunError(
-                f"{folder}: another merge is writing there; wait for it, or give another folder"
-            ) from None
-        if not self._take_up():
-            self._begin()
+        self._open = ExitStack()
+        with ExitStack() as opened:
+            # The folder is locked, not the journal, which goes before the folder is put in place.
+            self._folder = _opened(opened, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            self._lock()
+            self._file = _opened(opened, folder / NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+            if not self._take_up():
+                self._begin()
+            self._open = opened.pop_all()
 
     def __enter__(self) -> "Journal":
         return self
@@ -46,15 +46,33 @@ class Journal:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        os.close(self._file)
+        self._open.close()
+
+    def _lock(self) -> None:
+        """Raise RunError where another merge has the folder, or has just put it in place."""
+        try:
+            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = os.path.samestat(os.fstat(self._folder), os.stat(self.folder))  # noqa: PTH116
+        except (BlockingIOError, FileNotFoundError):
+            mine = False
+        except OSError:
+            return  # a network's file system without locks
+        if not mine:
+            raise RunError(
+                f"{self.folder}: another merge is writing there; wait for it, or give another "
+                "folder"
+            )
 
     def _take_up(self) -> bool:
         text = os.pread(self._file, os.fstat(self._file).st_size, 0)
         whole = text[: text.rfind(b"\n") + 1]
-        lines = [json.loads(line) for line in whole.splitlines()]
-        if not lines or lines[0] != {"plan": self.plan}:
+        try:
+            lines = [json.loads(line) for line in whole.splitlines()]
+            if not lines or lines[0] != {"plan": self.plan}:
+                return False
+            self.done = {line["tensor"]: dict(line["found"]) for line in lines[1:]}
+        except (ValueError, KeyError, TypeError):  # what a power failure leaves
             return False
-        self.done = {line["tensor"]: line["found"] for line in lines[1:]}
         os.ftruncate(self._file, len(whole))
         os.lseek(self._file, 0, os.SEEK_END)
         return True
@@ -63,7 +81,13 @@ class Journal:
         """Nothing of another plan stays."""
         for path in self.folder.iterdir():
             if path.name != NAME:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                folder = path.is_dir() and not path.is_symlink()
+                shutil.rmtree(path) if folder else path.unlink()
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing is done."""
+        self.done = {}
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
         self._line({"plan": self.plan})
@@ -83,3 +107,10 @@ class Journal:
     def remove(self) -> None:
         """The merge is complete."""
         (self.folder / NAME).unlink()
+
+
+def _opened(opened: ExitStack, path: Path, flags: int) -> int:
+    """A descriptor that is closed with the rest."""
+    descriptor = os.open(path, flags, 0o644)
+    opened.callback(os.close, descriptor)
+    return descriptor

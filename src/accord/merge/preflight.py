@@ -234,8 +234,10 @@ def _tokens(path: Path) -> dict[str, Any]:
         if isinstance(vocabulary, list):  # of a Unigram model
             vocabulary = {entry[0]: number for number, entry in enumerate(vocabulary)}
         added = {e["content"]: e["id"] for e in content.get("added_tokens", ())}
-        return {**vocabulary, **added}
-    except (ValueError, KeyError, TypeError, IndexError):
+        tokens = {**vocabulary, **added}
+        sorted(tokens)  # all are strings
+        return tokens
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         raise InputError(f"{path}: not a tokenizer that can be compared; copy the base's") from None
 
 
@@ -306,10 +308,16 @@ def same_bytes(name: str, one: Model, other_name: str, other: Model) -> bool:
     return True
 
 
+def partial_of(out: Path) -> Path:
+    """The folder that takes the place of `out` when it is complete."""
+    target = out.resolve()
+    return target.with_name(f".{target.name}.partial")
+
+
 def _check_space(plan: Plan, out: Path) -> None:
     needed = sum(math.prod(shape) * SIZES[dtype] for dtype, shape in plan.specs.values())
     existing = next(folder for folder in (out, *out.parents) if folder.exists())
-    partial = out.with_name(f".{out.name}.partial")  # of a merge that was killed
+    partial = partial_of(out)  # of a merge that was killed
     held = sum(f.stat().st_blocks * 512 for f in partial.glob("*.safetensors"))
     free = shutil.disk_usage(existing).free + held
     if free < needed:

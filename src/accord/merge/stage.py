@@ -25,7 +25,15 @@ from accord.merge.headers import SIZES
 from accord.merge.journal import Found, Journal
 from accord.merge.masks import mask_key
 from accord.merge.methods import exempt
-from accord.merge.preflight import Plan, Recipe, Resolve, check_tied, prepare, same_bytes
+from accord.merge.preflight import (
+    Plan,
+    Recipe,
+    Resolve,
+    check_tied,
+    partial_of,
+    prepare,
+    same_bytes,
+)
 from accord.merge.tensors import MergedTensor, Outline
 from accord.merge.writer import CheckpointWriter
 from accord.progress import SILENT, Progress
@@ -89,9 +97,12 @@ def merge(
     chosen, said = _kernel(kernel)
     notes += [said] if said else []
     check_tied(plan)
+    fingerprint = _fingerprint(plan, works, [method, seed, exempt_1d, allow_nonfinite])
     try:
-        with _complete(out, _fingerprint(plan, works, method, seed)) as (folder, journal):
+        with _complete(out, fingerprint) as (folder, journal):
             with CheckpointWriter(folder, plan.specs) as writer:
+                if not writer.taken_up:
+                    journal.forget()
                 engine = Engine(chosen, writer, journal, progress, allow_nonfinite, fsync)
                 _merge_all(engine, works, threads or default_threads())
                 notes += _nonfinite(journal.done)
@@ -199,7 +210,7 @@ def _nonfinite(found: Mapping[str, Found]) -> list[str]:
     return notes
 
 
-def _fingerprint(plan: Plan, works: list[Work], method: str, seed: int) -> str:
+def _fingerprint(plan: Plan, works: list[Work], made: list[object]) -> str:
     """Of all that the bytes of the result depend on; files count by path, size and time."""
     files = set()
     for model in (plan.base, *plan.models.values()):
@@ -220,7 +231,7 @@ def _fingerprint(plan: Plan, works: list[Work], method: str, seed: int) -> str:
             ]
             for w in works
         ],
-        "made": [method, seed, plan.exempt_1d],
+        "made": made,
     }
     digest = hashlib.blake2b(json.dumps(told).encode(), digest_size=16)
     for source in sorted(Path(__file__).parent.glob("*.py")):
@@ -234,8 +245,7 @@ def _complete(out: Path, fingerprint: str) -> Iterator[tuple[Path, Journal]]:
 
     It stays for the next try after an interrupt, and goes after an error.
     """
-    target = out.resolve()
-    folder = target.with_name(f".{target.name}.partial")
+    target, folder = out.resolve(), partial_of(out)
     try:
         journal = Journal(folder, fingerprint)
     except OSError as error:

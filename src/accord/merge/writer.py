@@ -22,12 +22,14 @@ Specs = Mapping[str, tuple[str, tuple[int, ...]]]  # name -> dtype, shape
 class CheckpointWriter:
     """The files of a model, open for writing; shards of at most `shard_size` bytes.
 
-    A tensor is never split. `tensors` says where each of them goes.
+    A tensor is never split. `tensors` says where each of them goes, `taken_up` whether all files
+    were there already.
     """
 
     def __init__(self, folder: Path, specs: Specs, shard_size: int = SHARD_SIZE) -> None:
         self.folder = folder
         self.tensors: dict[str, TensorInfo] = {}
+        self.taken_up = True
         self._open = ExitStack()
         self._files: dict[Path, int] = {}
         shards = list(_shards(specs, shard_size))
@@ -40,6 +42,7 @@ class CheckpointWriter:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
             self._open.callback(os.close, descriptor)
             self._files[file] = descriptor
+            self.taken_up &= os.fstat(descriptor).st_size == end
             os.pwrite(descriptor, header, 0)
             os.ftruncate(descriptor, end)
         if len(shards) > 1:
