@@ -1,11 +1,13 @@
 """The doctor counts what a run will do as the stages themselves would."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+import yaml
 
 from accord.doctor import examine, render
 
@@ -31,3 +33,18 @@ def test_without_a_config_only_the_machine_is_examined():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["cores"] >= 1 and "run" not in found
+
+
+def test_the_cost_counts_the_controls(tmp_path):
+    folder = tmp_path / "helpdesk"
+    shutil.copytree(CONFIG.parent, folder)
+    path = folder / "accord.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["train"]["controls"] = {"scaled": 0.5, "soup": 3, "longer": True}
+    path.write_text(yaml.safe_dump(tree))
+    plain, cost = examine(CONFIG)["run"], examine(path)["run"]
+    # Two more seeds of ALL, and as long as HTD, SEM and SPA together; scaling trains nothing.
+    more = cost["training_examples"] - plain["training_examples"]
+    assert more == 24 * (2 * 4 + 3 + 2 + 2)
+    # ALL scaled, SFT scaled, ALL longer, ALL soup and its two other seeds are on disk.
+    assert cost["disk_gb"] > plain["disk_gb"] * 14 / 9

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +111,14 @@ def _cost(path: Path, found: dict[str, Any]) -> dict[str, Any]:
     from accord.data import load_dataset
     from accord.sizes import base_bytes
     from accord.train.plan import plan_rows
+    from accord.train.preflight import models_written
 
     config = load_config(path)
     data = load_dataset(config.data, config.seed)
     parameters = base_bytes(config.base) / 4
     rows = plan_rows(config.train)
     most = min(len(config.vary.types), config.vary.max_per_question or len(config.vary.types))
-    per_question = sum(1 + min(most, len(row.types)) for row in rows)
+    per_question = sum(_wordings(row, rows, most) for row in rows)
     examples = len(data.of_split("train")) * per_question * config.train.epochs
     precision = "bfloat16" if config.train.precision == "bf16" else "float32"
     tokens = examples * (PROMPT_TOKENS + ANSWER_TOKENS)
@@ -130,8 +132,16 @@ def _cost(path: Path, found: dict[str, Any]) -> dict[str, Any]:
         "seconds": {"train": round(training), "generate": round(decoding)},
         # fp32 weights, gradients and two Adam moments; the rest is activations and libraries
         "memory_gb": round(parameters * 16 / 1e9 + 4, 1),
-        "disk_gb": round(parameters * 4 * (len(rows) + 1) / 1e9, 1),
+        "disk_gb": round(parameters * 4 * (models_written(config.train) + 1) / 1e9, 1),
     }
+
+
+def _wordings(row: Any, rows: Sequence[Any], most: int) -> int:
+    """Wordings of a question that are trained on for one row and epoch; a soup trains others."""
+    own = 1 + min(most, len(row.types))
+    if row.longer:  # as long as all specialists together
+        return sum(_wordings(one, rows, most) for one in rows if one.role == "specialist")
+    return own if row.trained else own * ((row.soup or 1) - 1)
 
 
 def _decoding(config: Any, questions: int, most: int, models: int) -> tuple[int, float]:
