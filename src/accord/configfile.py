@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from accord.config import ComponentSection, Config, Generate, Limit, Merge, Retrieve, Train, Weigh
 from accord.errors import InputError
 from accord.files.hub import is_hub
+from accord.files.said import is_there, is_unicode
 from accord.records import explain
 from accord.registry import check_options, component, suggest
 
@@ -18,6 +19,7 @@ _SECRET = re.compile(r"(?i)(^|[_-])(api_?key|key|token|secret|password|authoriza
 _CREDENTIALS = re.compile(r"(?i)://[^/@\s]+@|://[^\s]*[?&][\w-]*(key|token|secret|password)=")
 _HEADER = re.compile(r"(?i)[\w-]*(key|token|secret|password|authorization|cookie)\s*:[^$]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MOST_VALUES = 200_000
 S = TypeVar("S", ComponentSection, Retrieve, Train, Weigh, Merge, Generate)
 
 
@@ -61,9 +63,38 @@ def read_yaml(path: Path) -> dict[str, Any]:
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not valid YAML"
         raise InputError(f"{path}{line}: {problem}") from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply") from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # PyYAML's own, of a date, number or tag that is none
+        raise InputError(f"{path}: not valid YAML ({error})") from None
+    try:
+        _check_size(tree, path, [_MOST_VALUES])
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply, or an alias is within itself") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: a mapping of sections is wanted, as `accord init` writes it")
     return tree
+
+
+def _check_size(value: Any, path: Path, left: list[int]) -> None:
+    """Raise InputError for more values than a config has, aliases counted each time, or huge ones.
+
+    `left`: how many more there may be.
+    """
+    left[0] -= 1
+    if left[0] < 0:
+        raise InputError(f"{path}: holds more than {_MOST_VALUES} values; aliases of aliases?")
+    if isinstance(value, int) and value.bit_length() > 64:
+        raise InputError(f"{path}: holds a whole number of more than 64 bits")
+    if isinstance(value, str) and not is_unicode(value):
+        raise InputError(f"{path}: holds text that is not Unicode (a lone surrogate)")
+    if isinstance(value, dict):
+        for pair in value.items():
+            _check_size(pair, path, left)
+    elif isinstance(value, (list, tuple, set)):
+        for child in value:
+            _check_size(child, path, left)
 
 
 def _set(tree: dict[str, Any], override: str) -> None:
@@ -237,7 +268,10 @@ def resolve_model_path(name: str, home: Path) -> str:
     """
     if name.startswith("package:"):
         return name
-    path = Path(name).expanduser()
-    if path.is_absolute() or name.startswith(("./", "../", "~")) or (home / path).exists():
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:  # the home of nobody
+        path = Path(name)
+    if path.is_absolute() or name.startswith(("./", "../", "~")) or is_there(home / path):
         return str(home / path)
     return name

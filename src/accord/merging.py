@@ -68,7 +68,7 @@ def arguments(path: Path, seed: int | None) -> dict[str, Any]:
     home = path.resolve().parent
     base = locate(resolve_model_path(settings.base, home), "base")
     models = {
-        name: locate(resolve_model_path(folder, home), f"models.{name}")
+        name: locate(resolve_model_path(folder, home), f"models.{name}", adapters=True)
         for name, folder in settings.models.items()
     }
     weights = None
@@ -101,7 +101,7 @@ def _of_mergekit(tree: Mapping[str, Any], path: Path, seed: int | None) -> dict[
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     models = {
-        one.label: locate(resolve_path(one.folder, home), f"models: {one.label}")
+        one.label: locate(resolve_path(one.folder, home), f"models: {one.label}", adapters=True)
         for one in config.inputs
     }
 

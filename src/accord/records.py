@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 from accord.errors import InputError
 from accord.files.chats import AsIs, Role, as_question
 from accord.files.rows import Row, rows
-from accord.files.said import short
+from accord.files.said import is_unicode, short, unreadable
 
 Split = Literal["train", "dev", "test"]
 Id = Annotated[str, Field(min_length=1)]
@@ -227,7 +227,8 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document, indented; the file appears complete or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    write_text(path, (text if is_unicode(text) else json.dumps(value, indent=1)) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -247,7 +248,11 @@ def read_weights(path: Path) -> LayerWeights:
         return LayerWeights.model_validate(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise unreadable(str(path), error, "layer_weights.json") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path} line {error.lineno}: not valid JSON ({error.msg})") from None
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error)}") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: not valid JSON") from None

@@ -1,6 +1,7 @@
 """What errors about files say."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from accord.errors import InputError
@@ -17,5 +18,25 @@ def unreadable(name: str, error: OSError, wanted: str) -> InputError:
 
 def short(value: Any) -> str:
     """A value as JSON, cut after 60 characters."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except TypeError:  # keys that JSON has not
+        text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path exists; one that no file can have does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written; escapes of JSON and YAML make lone surrogates, which cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

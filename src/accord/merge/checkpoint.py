@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accord.errors import InputError, RunError
+from accord.files.said import short
 from accord.merge.blend import CODES, F32, Bytes, widen
 from accord.merge.fp8 import Scaled, find_scales, values_of
 from accord.merge.headers import FP8, SIZES, TensorInfo, read_header
@@ -25,7 +26,8 @@ from accord.merge.headers import FP8, SIZES, TensorInfo, read_header
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 _LAYER_KEYS = ("num_hidden_layers", "n_layer", "text_config.num_hidden_layers")
-_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
+_MOST_LAYERS = 100_000
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.([0-9]{1,9})\.")
 # Towers of multimodal models number their own layers, which have no merge weights.
 _TOWER = re.compile(r"vision|visual|image|audio|speech")
 _QUANTISED = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ"}
@@ -136,7 +138,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{path}: not valid JSON") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
@@ -183,9 +185,11 @@ def _read_shards(folder: Path) -> dict[str, TensorInfo]:
     if not isinstance(places, dict) or not places:
         raise InputError(f"{index}: `weight_map` is missing")
     headers = {}
-    for file in sorted({str(file) for file in places.values()}):
-        if Path(file).name != file or not (folder / file).is_file():
-            raise InputError(f"{index}: names the shard {file}, which is not in the folder")
+    here = set(_safetensors(folder))
+    for file in places.values():
+        if not isinstance(file, str) or file not in here or not (folder / file).is_file():
+            raise InputError(f"{index}: names the shard {short(file)}, which is not in the folder")
+    for file in sorted(set(places.values())):
         headers[file] = read_header(folder / file)
     for name, file in places.items():
         if name not in headers[file]:
@@ -202,10 +206,12 @@ def layers_in(config: Mapping[str, Any], folder: Path) -> int:
     """The number of layers a config declares; `folder` is for the message."""
     for key in _LAYER_KEYS:
         value = config_value(config, key)
-        if type(value) is int and value > 0:
+        if type(value) is int and 0 < value <= _MOST_LAYERS:
             return value
     wanted = ", ".join(f"`{key}`" for key in _LAYER_KEYS)
-    raise InputError(f"{folder}: layers not found; config.json has none of {wanted}")
+    raise InputError(
+        f"{folder}: layers not found; config.json has none of {wanted} from 1 to {_MOST_LAYERS}"
+    )
 
 
 def config_value(config: Mapping[str, Any], key: str) -> Any:

@@ -152,7 +152,7 @@ def licence(base: Path) -> dict[str, Any]:
         text = (base / "README.md").read_text(encoding="utf-8")
         _, front, _ = text.split("---", 2) if text.startswith("---") else ("", "", "")
         fields = yaml.safe_load(front)
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError):
         return {}  # no card, or one that is not ours to mend
     if not isinstance(fields, dict) or "license" not in fields:
         return {}

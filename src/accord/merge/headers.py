@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.errors import InputError
+from accord.files.said import short
 
 # What can be merged (always little-endian on disk), with its largest finite number ...
 LARGEST = {"F32": (2 - 2**-23) * 2.0**127, "F16": 65504.0, "BF16": (2 - 2**-7) * 2.0**127}
@@ -22,6 +23,7 @@ FP8 = {"F8_E4M3": 1, "F8_E5M2": 1}
 # ... and what is handed through as bytes.
 _RAW = {"BOOL": 1, "I8": 1, "U8": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
 SIZES = _FLOATS | FP8 | _RAW
+_MOST_DIMENSIONS = 64  # of numpy and torch
 _MOST_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 
 
@@ -73,7 +75,7 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
 def _parse(file: Path, text: bytes) -> dict[str, Any]:
     try:
         entries = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{file}: the safetensors header is not JSON") from None
     if not isinstance(entries, dict):
         raise InputError(f"{file}: the safetensors header is not a JSON object")
@@ -88,11 +90,15 @@ def _tensor(file: Path, name: str, entry: Any, origin: int) -> TensorInfo:
         numbers = [*shape, start, stop]
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{where}: dtype, shape and two data_offsets are wanted") from None
-    if any(type(n) is not int or n < 0 for n in numbers):
+    if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in numbers):
         raise InputError(f"{where}: shape and data_offsets must be whole numbers from 0")
+    if len(shape) > _MOST_DIMENSIONS or max(numbers) >= 1 << 63:
+        raise InputError(
+            f"{where}: at most {_MOST_DIMENSIONS} dimensions and numbers below 2**63 are wanted"
+        )
     if not isinstance(dtype, str) or dtype not in SIZES:
         raise InputError(
-            f"{where}: dtype {dtype} is not supported; F32, F16 or BF16 is wanted, "
+            f"{where}: dtype {short(dtype)} is not supported; F32, F16 or BF16 is wanted, "
             "or an integer type, which is handed through"
         )
     if stop - start != math.prod(shape) * SIZES[dtype]:

@@ -4,14 +4,15 @@ Source: the configuration format of mergekit 0.1.5 (its README and behaviour). W
 refused with the reason: a merge that quietly does something else is worse than none.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from accord.errors import InputError
+from accord.files.said import is_there, short
 from accord.merge.checkpoint import layer_of
+from accord.merge.headers import LARGEST
 from accord.registry import suggest
 
 _TOP = (
@@ -127,8 +128,10 @@ def _read(tree: Mapping[str, Any]) -> MergekitConfig:
         if key not in _TOP:
             raise InputError(f"{key}: mergekit has no such key; {suggest(str(key), _TOP)}")
     method = tree.get("merge_method")
-    if method not in _METHODS:
-        raise InputError(f"merge_method: {method} is not read; {suggest(str(method), _METHODS)}")
+    if not isinstance(method, str) or method not in _METHODS:
+        raise InputError(
+            f"merge_method: {short(method)} is not read; {suggest(str(method), _METHODS)}"
+        )
     _check_tokenizer(tree)
     parameters = _parameters(tree.get("parameters"), "parameters", method)
     inputs = _inputs(tree, method)
@@ -146,7 +149,7 @@ def _read(tree: Mapping[str, Any]) -> MergekitConfig:
 def _split(base: Any, inputs: Sequence[Input], method: str) -> tuple[str, list[Input]]:
     """The base and the models beside it."""
     if base is not None and not isinstance(base, str):
-        raise InputError(f"base_model: found {base!r}; a path or a name is wanted")
+        raise InputError(f"base_model: found {short(base)}; a path or a name is wanted")
     if method == "linear":
         # A mean has no base; deltas are counted from the first model, which changes nothing.
         first = min(inputs, key=lambda one: one.label)
@@ -176,12 +179,13 @@ def _inputs(tree: Mapping[str, Any], method: str) -> list[Input]:
     read: list[tuple[str, str | None, str | None, Mapping[str, Any]]] = []
     for number, entry in enumerate(entries):
         place = f"models[{number}]"
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("model"), str):
+        model = entry.get("model") if isinstance(entry, Mapping) else None
+        if not isinstance(model, str) or model[:1] in ("", "+"):
             raise InputError(f"{place}: `model: PATH` is wanted")
         for key in entry:
             if key not in ("model", "parameters", "name", "layer_range"):
                 raise InputError(f"{place}.{key}: mergekit has no such key")
-        model, _, adapter = entry["model"].partition("+")
+        model, _, adapter = model.partition("+")
         given = _parameters(entry.get("parameters"), f"{place}.parameters", method)
         name = entry.get("name")
         read.append((model, adapter or None, None if name is None else str(name), given))
@@ -234,9 +238,10 @@ def _sources(slices: Any) -> list[Any]:
 def full_ranges(tree: Mapping[str, Any], layers: int) -> None:
     """Raise InputError unless each layer_range is the whole model."""
     for entry in _sources(tree["slices"]) if "slices" in tree else ():
-        if entry.get("layer_range", [0, layers]) != [0, layers]:
+        found = entry.get("layer_range", [0, layers])
+        if found != [0, layers]:
             raise InputError(
-                f"slices: layer_range {entry['layer_range']} is a part of {layers} layers; only "
+                f"slices: layer_range {short(found)} is a part of {layers} layers; only "
                 "merges of whole models are read"
             )
 
@@ -271,8 +276,8 @@ def _check_tokenizer(tree: Mapping[str, Any]) -> None:
         raise InputError("tokenizer: only `source: base` is read")
     if source not in (None, "base", tree.get("base_model")):
         raise InputError(
-            f"tokenizer_source: {source} is not read; all models must share the base's tokenizer, "
-            "which is copied (`base`)"
+            f"tokenizer_source: {short(source)} is not read; all models must share the base's "
+            "tokenizer, which is copied (`base`)"
         )
 
 
@@ -280,15 +285,15 @@ def _dtype(tree: Mapping[str, Any]) -> str | None:
     value = tree.get("out_dtype") or tree.get("dtype")
     if value is None:
         return None
-    if value not in _DTYPES:
-        raise InputError(f"dtype: {value}; {', '.join(_DTYPES)} are read")
+    if not isinstance(value, str) or value not in _DTYPES:
+        raise InputError(f"dtype: found {short(value)}; {', '.join(_DTYPES)} are read")
     return _DTYPES[value]
 
 
 def _seed(value: Any) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
-    raise InputError(f"random_seed: found {value!r}; a whole number from 0 is wanted")
+    raise InputError(f"random_seed: found {short(value)}; a whole number from 0 is wanted")
 
 
 def _evaluate(setting: Any, name: str, at: float, key: str) -> Any:
@@ -321,17 +326,19 @@ def _evaluate(setting: Any, name: str, at: float, key: str) -> Any:
 def _number(value: Any, key: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"parameters.{key}: found {value!r}; a number is wanted") from None
-    if not math.isfinite(number):
-        raise InputError(f"parameters.{key}: found {value!r}; a finite number is wanted")
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"parameters.{key}: found {short(value)}; a number is wanted") from None
+    if not abs(number) <= LARGEST["F32"]:
+        raise InputError(
+            f"parameters.{key}: found {short(value)}; a finite number of 32 bits is wanted"
+        )
     return number
 
 
 def _checked(value: Any, key: str) -> Any:
     if key in _FLAGS:
         if value not in (True, False):
-            raise InputError(f"parameters.{key}: found {value!r}; true or false is wanted")
+            raise InputError(f"parameters.{key}: found {short(value)}; true or false is wanted")
         return bool(value)
     number = _number(value, key)
     if key == "density" and not 0 < number <= 1:
@@ -346,4 +353,4 @@ def _checked(value: Any, key: str) -> Any:
 def resolve_path(model: str, home: Path) -> str:
     """A folder relative to the file, if there is one; else a name of the hub."""
     beside = home / model
-    return str(beside) if beside.exists() else model
+    return str(beside) if is_there(beside) else model

@@ -21,11 +21,12 @@ from pydantic import Field
 
 from accord.errors import InputError
 from accord.merge.blend import Blend, Ranked, Span
+from accord.merge.headers import LARGEST
 from accord.merge.masks import LEVELS, kept_share, threshold
 from accord.registry import register
 
 Share = Annotated[float, Field(gt=0, le=1)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-LARGEST["F32"], le=LARGEST["F32"])]
 Elect = Literal["unweighted", "weighted"]
 
 

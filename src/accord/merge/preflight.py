@@ -17,7 +17,7 @@ from accord.merge.checkpoint import (
     layers_in,
     open_checkpoint,
 )
-from accord.merge.headers import FP8, SIZES
+from accord.merge.headers import FP8, LARGEST, SIZES
 from accord.records import LayerWeights
 
 _PIECE = 1 << 20
@@ -178,8 +178,10 @@ def _check_weights(weights: LayerWeights, models: Mapping[str, Path]) -> None:
         )
     outside = weights.outside_layers or (0.0,) * count
     for label, row, extra in zip(weights.models, weights.weights, outside, strict=True):
-        if not all(map(math.isfinite, (*row, extra))):
-            raise InputError(f"layer weights: a weight of {label} is not a finite number")
+        if not all(abs(value) <= LARGEST["F32"] for value in (*row, extra)):
+            raise InputError(
+                f"layer weights: a weight of {label} is not a finite number of 32 bits"
+            )
 
 
 def _check_layers(base: Checkpoint, layers: int) -> None:

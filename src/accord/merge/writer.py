@@ -96,5 +96,7 @@ def _shards(specs: Specs, shard_size: int) -> Iterator[list[str]]:
     yield names
 
 
-def _natural(name: str) -> list[str | int]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Numbers sort by length and then as text, which is by value."""
+    parts = re.split(r"0*([0-9]+)", name)
+    return [(len(part) if place % 2 else 0, part) for place, part in enumerate(parts)]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accord.errors import InputError
+from accord.files.said import is_there
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,23 @@ def title(name: str) -> str:
     return name
 
 
-def locate(name: str, field: str) -> Path:
+def locate(name: str, field: str, *, adapters: bool = False) -> Path:
     """The folder of a model; downloads or dequantises it if need be.
 
     Args:
         name: a local folder, `package:NAME`, or an id on the model hub.
         field: the config field it came from, for errors.
+        adapters: whether an adapter of a model will do as well.
 
     Raises InputError where there is no such model.
     """
     if name.startswith("package:"):
         return _embedded(name[8:], field)
-    if Path(name).is_dir():
-        return _usable(Path(name), field)
+    if is_there(Path(name)) and Path(name).is_dir():
+        return _usable(Path(name), field, adapters)
     if Path(name).is_absolute() or name.startswith("."):
         raise InputError(f"{field}: {name}: no such folder")
-    return _usable(_from_hub(name, field), field)
+    return _usable(_from_hub(name, field), field, adapters)
 
 
 def find_embedded(name: str, field: str) -> tuple[Embedded, Path]:
@@ -135,13 +137,15 @@ def _dequantised(entry: Embedded, gguf: Path) -> Path:
     return folder
 
 
-def _usable(folder: Path, field: str) -> Path:
+def _usable(folder: Path, field: str, adapters: bool) -> Path:
     config = folder / "config.json"
+    if adapters and (folder / "adapter_config.json").is_file() and not config.is_file():
+        return folder
     if not config.is_file():
         raise InputError(f"{field}: {folder} is not a model folder: it has no config.json")
     try:
         described = json.loads(config.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         raise InputError(f"{field}: {config} is not valid JSON") from None
     if not isinstance(described, dict):
         raise InputError(f"{field}: {config}: a JSON object is wanted")
