@@ -17,7 +17,6 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from accord.errors import InputError
-from accord.files.said import short
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -145,7 +144,7 @@ def check_options(found: Component, options: Mapping[str, Any], where: str) -> d
         except ValidationError as error:
             message = error.errors(include_url=False)[0]["msg"]
             raise InputError(
-                f"{where}.{name}: found {short(value)}; {message[:1].lower()}{message[1:]}"
+                f"{where}.{name}: found {value!r}; {message[:1].lower()}{message[1:]}"
             ) from None
     return checked
 

@@ -1,6 +1,7 @@
 """What errors about files say."""
 
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,14 @@ def short(value: Any) -> str:
     """A value as JSON, cut after 60 characters."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
-    except TypeError:  # keys that JSON has not
-        text = repr(value)
+    except (TypeError, RecursionError):  # keys that JSON has not; deep lists
+        text = reprlib.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def named(value: Any) -> str:
+    """A text as it is, else `short`; cut after 60 characters."""
+    return short(value) if not isinstance(value, str) or len(value) > 60 else value
 
 
 def is_there(path: Path) -> bool:
@@ -34,7 +40,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be written; escapes of JSON and YAML make lone surrogates, which cannot."""
+    """Whether a text can be written: escapes of JSON and YAML make lone surrogates, too."""
     try:
         text.encode()
     except UnicodeEncodeError:

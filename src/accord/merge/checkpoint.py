@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accord.errors import InputError, RunError
-from accord.files.said import short
+from accord.files.said import named
 from accord.merge.blend import CODES, F32, Bytes, widen
 from accord.merge.fp8 import Scaled, find_scales, values_of
 from accord.merge.headers import FP8, SIZES, TensorInfo, read_header
@@ -188,7 +188,7 @@ def _read_shards(folder: Path) -> dict[str, TensorInfo]:
     here = set(_safetensors(folder))
     for file in places.values():
         if not isinstance(file, str) or file not in here or not (folder / file).is_file():
-            raise InputError(f"{index}: names the shard {short(file)}, which is not in the folder")
+            raise InputError(f"{index}: names the shard {named(file)}, which is not in the folder")
     for file in sorted(set(places.values())):
         headers[file] = read_header(folder / file)
     for name, file in places.items():

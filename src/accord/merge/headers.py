@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.errors import InputError
-from accord.files.said import short
+from accord.files.said import named
 
 # What can be merged (always little-endian on disk), with its largest finite number ...
 LARGEST = {"F32": (2 - 2**-23) * 2.0**127, "F16": 65504.0, "BF16": (2 - 2**-7) * 2.0**127}
@@ -98,7 +98,7 @@ def _tensor(file: Path, name: str, entry: Any, origin: int) -> TensorInfo:
         )
     if not isinstance(dtype, str) or dtype not in SIZES:
         raise InputError(
-            f"{where}: dtype {short(dtype)} is not supported; F32, F16 or BF16 is wanted, "
+            f"{where}: dtype {named(dtype)} is not supported; F32, F16 or BF16 is wanted, "
             "or an integer type, which is handed through"
         )
     if stop - start != math.prod(shape) * SIZES[dtype]:

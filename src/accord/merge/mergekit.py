@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from accord.errors import InputError
-from accord.files.said import is_there, short
+from accord.files.said import is_there, named, short
 from accord.merge.checkpoint import layer_of
 from accord.merge.headers import LARGEST
 from accord.registry import suggest
@@ -130,7 +130,7 @@ def _read(tree: Mapping[str, Any]) -> MergekitConfig:
     method = tree.get("merge_method")
     if not isinstance(method, str) or method not in _METHODS:
         raise InputError(
-            f"merge_method: {short(method)} is not read; {suggest(str(method), _METHODS)}"
+            f"merge_method: {named(method)} is not read; {suggest(str(method), _METHODS)}"
         )
     _check_tokenizer(tree)
     parameters = _parameters(tree.get("parameters"), "parameters", method)
@@ -276,7 +276,7 @@ def _check_tokenizer(tree: Mapping[str, Any]) -> None:
         raise InputError("tokenizer: only `source: base` is read")
     if source not in (None, "base", tree.get("base_model")):
         raise InputError(
-            f"tokenizer_source: {short(source)} is not read; all models must share the base's "
+            f"tokenizer_source: {named(source)} is not read; all models must share the base's "
             "tokenizer, which is copied (`base`)"
         )
 
