@@ -410,6 +410,9 @@ def test_what_is_mutated_can_be_merged(world):
     for tree in (OURS, OURS | {"layer_weights": "layer_weights.json"}, KIT, SLICES):
         world.put("merge.yaml", yaml.safe_dump(tree).encode())
         assert world.merge("whole") == ""
+    on_base = KIT | {"models": [{"model": "./base+./lora", "parameters": {"weight": 1}}]}
+    world.put("merge.yaml", yaml.safe_dump(on_base).encode())
+    assert world.merge("an adapter in mergekit's way") == ""
     for model in ("lora", "fp8"):
         tree = OURS | {"models": {"A": f"./{model}"}, "base": "./base"}
         if model == "fp8":

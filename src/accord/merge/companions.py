@@ -1,7 +1,9 @@
 """What a model folder holds beside its weights: config, tokenizer, how it was made, a card."""
 
 import json
+import math
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,15 +77,18 @@ def _write_recipe(
 
 
 def _mend_config(path: Path, plan: Plan) -> None:
-    """config.json says what the weights are now: their dtype, and that they are not in fp8."""
+    """config.json says what most weights are now, their dtype, and that they are not in fp8."""
     config = dict(plan.base.config)
     quantised = config.pop("quantization_config", None)
     if quantised is None and plan.dtype is None:
         return
-    floats = [dtype for dtype, _ in plan.specs.values() if dtype in _DTYPES]
-    if floats:
+    sizes: Counter[str] = Counter()
+    for dtype, shape in plan.specs.values():
+        if dtype in _DTYPES:
+            sizes[dtype] += math.prod(shape)
+    if sizes:
         key = "torch_dtype" if "torch_dtype" in config else "dtype"
-        config[key] = _DTYPES[floats[0]]
+        config[key] = _DTYPES[sizes.most_common(1)[0][0]]
     write_json(path, config)
 
 
