@@ -12,9 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from accord.errors import InputError
 from accord.merge.stage import merge
+from accord.merging import merge_file
 from accord.progress import SILENT
 from accord.records import LayerWeights
-from accord.standalone import merge_file
 
 
 def digest(folder: Path) -> str:

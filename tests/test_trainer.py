@@ -180,9 +180,9 @@ def test_a_model_that_mixes_what_is_packed_is_found_out(monkeypatch):
 def test_gradients_are_the_same_past_the_head_and_with_it(tmp_path):
     model, data = tiny_model("llama"), make_examples(7)
     trainer = make_trainer(model, data, tmp_path)
-    assert trainer.whole and trainer.packed
+    assert trainer.past_head and trainer.packed
     found = []
-    for trainer.whole, trainer.packed in ((True, True), (True, False), (False, False)):
+    for trainer.past_head, trainer.packed in ((True, True), (True, False), (False, False)):
         model.zero_grad()
         trainer._anew()
         trainer.compute_loss(model, whole(data)).backward()

@@ -57,11 +57,13 @@ class ConsistencyTrainer(Trainer):  # type: ignore[misc]
         # compute_loss divides by the global batch itself, so the Trainer must not divide again.
         self.loss_is_scaled_for_ga = True
         self.head = head_of(model, name)
-        # What is spread over processes cannot be tried here, nor read past its outputs.
-        self.whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         self.reads = self.options.get("reads", "query")
+        # What is spread over processes cannot be tried here ...
+        whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         triplets = train_dataset.needs == "triplets"
-        self.packed = triplets and self.whole and can_pack(model, self.head, pad)
+        self.packed = triplets and whole and can_pack(model, self.head, pad)
+        # ... and several processes must hear of all that is used through the model's outputs.
+        self.past_head = whole and self.args.world_size == 1
         self.plan = self._plan(train_dataset)
         self.writing: Path | None = None
         self.grad_norm = float("nan")
@@ -153,7 +155,7 @@ class ConsistencyTrainer(Trainer):  # type: ignore[misc]
         """How the triplets get at hidden states."""
 
         def read(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-            head = self.head if self.whole else None
+            head = self.head if self.past_head else None
             where = self.args.device
             return last_states(model, head, rows, pad=self.pad, packed=self.packed, where=where)
 
