@@ -192,12 +192,9 @@ def _merged(blend: Blend, rows: Rows, keys: Sequence[int], found: NDArray[np.int
             continue
         vote = delta if blend.elect == "unweighted" else term
         votes += vote
-        # What is added is the term where its vote is positive, else 0; and likewise the negative.
-        # A vote and its term have one sign, or opposite ones where the weight is negative.
-        against = blend.elect == "unweighted" and weight < 0
-        high, low = np.fmax(term, np.float32(0)), np.fmin(term, np.float32(0))
-        plus += low if against else high
-        minus += high if against else low
+        high, low = _by_sign(term, vote, float(weight) if blend.elect == "unweighted" else 1.0)
+        plus += high
+        minus += low
         if blend.normalize:
             weight_plus += (vote > 0) * weight
             weight_minus += (vote < 0) * weight
@@ -214,6 +211,18 @@ def _merged(blend: Blend, rows: Rows, keys: Sequence[int], found: NDArray[np.int
     if (base.view(np.uint32) == SIGN).any():
         return np.where(change != 0, values, base)
     return values
+
+
+def _by_sign(term: Floats, vote: Floats, sign: float) -> tuple[Floats, Floats]:
+    """The terms whose vote is positive, and those whose vote is negative; 0 elsewhere.
+
+    `sign`: positive where a vote has the sign of its term, negative where it has the other.
+    """
+    zero = np.float32(0)
+    if sign and np.isfinite(term.sum()):  # three times as fast
+        high, low = np.fmax(term, zero), np.fmin(term, zero)
+        return (high, low) if sign > 0 else (low, high)
+    return np.where(vote > 0, term, zero), np.where(vote < 0, term, zero)
 
 
 def _chosen(positive: NDArray[np.bool_], plus: Floats, minus: Floats, finite: bool) -> Floats:
