@@ -1,4 +1,4 @@
-"""`blend.blend_piece` as one fused loop, for numba: the same operations, element by element.
+"""`blend.piece_of` as one fused loop, for numba: the same operations, element by element.
 
 Unusual: written for a compiler that sees pointers only. A piece is worked on in blocks that stay in
 the first cache; where bits are looked at as another type, the same address comes in twice. Nothing
@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit, types
 
 from accord.merge.blend import AS_DELTA, BF16, BLOCK, ELECT_NONE, ELECT_UNWEIGHTED, F16, F32
+from accord.merge.masks import LEVELS
 
 _POINTER = types.CPointer
 SIGNATURE = (
@@ -43,12 +44,11 @@ SIGNATURE = (
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
-_U0, _U1, _S13, _S16 = np.uint32(0), np.uint32(1), np.uint32(13), np.uint32(16)
+_U1, _S13, _S16 = np.uint32(1), np.uint32(13), np.uint32(16)
 _MAGNITUDE, _SIGN = np.uint32(0x7FFFFFFF), np.uint32(0x80000000)
 _INFINITE, _NAN = np.uint32(0x7F800000), np.uint32(0x7FC00000)
 _HALF_SIGN, _HALF_REST, _HALF_INF = np.uint32(0x8000), np.uint32(0x7FFF), np.uint32(0x7C00)
 _ZERO, _ONE, _SMALL = np.float32(0), np.float32(1), np.float32(1e-8)
-_LEVELS = 65536
 
 # Where in the scratch space what is kept, in blocks; the first one holds draws.
 _BASE, _VOTES, _PLUS, _MINUS, _WEIGHT_PLUS, _WEIGHT_MINUS = (k * BLOCK for k in range(1, 7))
@@ -319,7 +319,7 @@ def blend(
             w, low, high = factors_weights[models + k], lows_highs[k], lows_highs[models + k]
             low_level, high_level = tie_levels[k], tie_levels[models + k]
             skip = (k + 1) * stride // (4 if code in (F32, AS_DELTA) else 2) + at
-            if level < _LEVELS or trim:
+            if level < LEVELS or trim:
                 _draw(keys[k], (start + at) // 4, words, (n + 3) // 4)
             if elect == ELECT_NONE and not trim:
                 largest = _sum(

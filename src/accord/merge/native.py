@@ -47,8 +47,7 @@ class Compiled:
 
     def __init__(self, engine: Any, address: int) -> None:
         self.engine = engine  # the code lives as long as it
-        pointer, number = ctypes.c_void_p, ctypes.c_int64
-        p, n = pointer, number
+        p, n = ctypes.c_void_p, ctypes.c_int64
         # numba's calling convention: where a result and an exception would go, then the arguments.
         arguments = [p, p, p, p, n, p, p, p, n, n, n, n, *[p] * 11]
         self.call = ctypes.CFUNCTYPE(ctypes.c_int32, *arguments)(address)  # frees the GIL

@@ -1,5 +1,6 @@
 """One tensor of base and models, read piece by piece, and what methods ask of the whole of it."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,10 +49,7 @@ class MergedTensor:
     @cached_property
     def size(self) -> int:
         """Elements."""
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
+        return math.prod(self.shape)
 
     def read(self, start: int, count: int, buffer: Bytes) -> Rows:
         """Elements [start, start + count) of all; `buffer`: [K + 1, 4 * count] or more."""

@@ -5,6 +5,7 @@ names, dtypes and shapes alone, so the same headers are written over themselves.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -85,9 +86,7 @@ def _shards(specs: Specs, shard_size: int) -> Iterator[list[str]]:
     filled = 0
     for name in sorted(specs, key=lambda n: (-SIZES[specs[n][0]], _natural(n))):
         dtype, shape = specs[name]
-        size = SIZES[dtype]
-        for length in shape:
-            size *= length
+        size = SIZES[dtype] * math.prod(shape)
         if names and filled + size > shard_size:
             yield names
             names, filled = [], 0
